@@ -1,0 +1,208 @@
+//! Every primitive: randomness, HMAC, HKDF, AEAD and constant-time comparison. The only file that knows ring
+//! and subtle.
+
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{aead, digest, hkdf, hmac};
+use subtle::ConstantTimeEq;
+
+use crate::secret::{SecretBuffer, SecretBytes};
+
+/// The operating system gave no randomness, so nothing was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the operating system gave no randomness; nothing was written, try again")]
+#[non_exhaustive]
+pub struct RandomError;
+
+/// Fills a buffer from the operating system's generator.
+pub(crate) fn fill_random(buffer: &mut [u8]) -> Result<(), RandomError> {
+    SystemRandom::new().fill(buffer).map_err(|_| RandomError)
+}
+
+/// Random bytes that are not secret.
+pub(crate) fn random_bytes<const N: usize>() -> Result<[u8; N], RandomError> {
+    let mut bytes = [0; N];
+    fill_random(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// SHA-256 (FIPS 180-4), for recognising what is not secret.
+pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
+    to_32(digest::digest(&digest::SHA256, data).as_ref())
+}
+
+/// Whether two byte strings are equal; the time depends only on their lengths.
+pub(crate) fn ct_eq(a: &[u8], b: &[u8]) -> bool {
+    a.ct_eq(b).into()
+}
+
+/// Whether two 32-byte values are equal, compared as four words; the time does not depend on the values.
+pub(crate) fn ct_eq_32(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    let words = |bytes: &[u8; 32]| {
+        let mut words = [0u64; 4];
+        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = chunk.iter().fold(0, |value, byte| (value << 8) | u64::from(*byte));
+        }
+        words
+    };
+    let equal =
+        words(a).iter().zip(words(b).iter()).fold(subtle::Choice::from(1), |all, (a, b)| all & a.ct_eq(b));
+    equal.into()
+}
+
+/// An HMAC-SHA256 key (RFC 2104), held as ring's prepared state; the key's bytes are not kept.
+#[derive(Clone)]
+pub(crate) struct MacKey(hmac::Key);
+
+impl MacKey {
+    pub(crate) fn new(key: &SecretBytes<32>) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose()))
+    }
+
+    /// The tag of one message.
+    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 32] {
+        to_32(hmac::sign(&self.0, message).as_ref())
+    }
+
+    /// The tag of several fields, each preceded by its length, so that no two lists of fields read alike.
+    pub(crate) fn sign_fields(&self, fields: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for field in fields {
+            context.update(&(field.len() as u64).to_be_bytes());
+            context.update(field);
+        }
+        to_32(context.sign().as_ref())
+    }
+}
+
+fn to_32(tag: &[u8]) -> [u8; 32] {
+    let mut out = [0; 32];
+    out.iter_mut().zip(tag).for_each(|(slot, byte)| *slot = *byte);
+    out
+}
+
+/// HKDF-SHA256 (RFC 5869) from one master key to keys for separate purposes.
+pub(crate) struct Derivation(hkdf::Prk);
+
+struct Len32;
+
+impl hkdf::KeyType for Len32 {
+    fn len(&self) -> usize {
+        32
+    }
+}
+
+impl Derivation {
+    pub(crate) fn new(salt: &[u8], master: &SecretBytes<32>) -> Self {
+        Self(hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(master.expose()))
+    }
+
+    /// The 32 bytes for one purpose.
+    pub(crate) fn key(&self, purpose: &[u8]) -> SecretBytes<32> {
+        let filled = SecretBytes::fill(|out| self.0.expand(&[purpose], Len32).and_then(|okm| okm.fill(out)));
+        // HKDF can only fail for outputs above 255 hashes; 32 bytes is one.
+        filled.unwrap_or_else(|_: ring::error::Unspecified| unreachable!("32 bytes are within HKDF's bound"))
+    }
+}
+
+/// A ChaCha20-Poly1305 key (RFC 8439) for sealing secrets at rest.
+pub(crate) struct AeadKey(aead::LessSafeKey);
+
+/// Why a sealed text did not open: it was edited, moved to another row, or sealed under another key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OpenSealError;
+
+impl AeadKey {
+    pub(crate) fn new(key: &SecretBytes<32>) -> Self {
+        let unbound = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, key.expose());
+        let unbound = unbound.unwrap_or_else(|_| unreachable!("the key has the algorithm's 32 bytes"));
+        Self(aead::LessSafeKey::new(unbound))
+    }
+
+    /// `nonce ‖ ciphertext ‖ tag` under a random 96-bit nonce, bound to `context`.
+    pub(crate) fn seal(&self, context: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, RandomError> {
+        let nonce: [u8; aead::NONCE_LEN] = random_bytes()?;
+        let mut out = Vec::with_capacity(aead::NONCE_LEN + plaintext.len() + aead::MAX_TAG_LEN);
+        out.extend_from_slice(&nonce);
+        out.extend_from_slice(plaintext);
+        let body = out.get_mut(aead::NONCE_LEN..).unwrap_or(&mut []);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(
+                aead::Nonce::assume_unique_for_key(nonce),
+                aead::Aad::from(context),
+                body,
+            )
+            .map_err(|_| RandomError)?;
+        out.extend_from_slice(tag.as_ref());
+        Ok(out)
+    }
+
+    /// The plaintext that was sealed for `context`.
+    pub(crate) fn open(&self, context: &[u8], sealed: &[u8]) -> Result<SecretBuffer, OpenSealError> {
+        let (nonce, body) = sealed.split_at_checked(aead::NONCE_LEN).ok_or(OpenSealError)?;
+        let nonce = aead::Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenSealError)?;
+        let mut buffer = body.to_vec();
+        let length = match self.0.open_in_place(nonce, aead::Aad::from(context), &mut buffer) {
+            Ok(plaintext) => plaintext.len(),
+            Err(_) => return Err(OpenSealError),
+        };
+        // What lies behind the plaintext is the tag, which is not secret.
+        buffer.truncate(length);
+        Ok(SecretBuffer::from_vec(buffer))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::encode::{hex, unhex};
+
+    #[test]
+    fn hmac_agrees_with_rfc_4231() {
+        let mut key = [0u8; 32];
+        key[..20].fill(0x0b); // RFC 4231 case 1: shorter keys are padded with zeros.
+        let tag = MacKey::new(&SecretBytes::copy_of(&key)).sign(b"Hi There");
+        assert_eq!(hex(&tag), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    }
+
+    #[test]
+    fn field_lists_that_join_alike_have_different_tags() {
+        let key = MacKey::new(&SecretBytes::copy_of(&[7; 32]));
+        assert_ne!(key.sign_fields(&[b"ab", b"c"]), key.sign_fields(&[b"a", b"bc"]));
+        assert_ne!(key.sign_fields(&[b"", b"a"]), key.sign_fields(&[b"a", b""]));
+    }
+
+    #[test]
+    fn each_purpose_has_a_key_of_its_own() {
+        let prk = Derivation::new(b"salt", &SecretBytes::copy_of(&[1; 32]));
+        assert_ne!(prk.key(b"digest").expose(), prk.key(b"row").expose());
+        assert_eq!(prk.key(b"digest").expose(), prk.key(b"digest").expose());
+    }
+
+    #[test]
+    fn a_sealed_text_opens_only_in_its_own_context_and_unedited() {
+        let key = AeadKey::new(&SecretBytes::copy_of(&[9; 32]));
+        let sealed = key.seal(b"row 1", b"secret").unwrap();
+        assert_eq!(key.open(b"row 1", &sealed).unwrap().expose(), b"secret");
+        assert_eq!(key.open(b"row 2", &sealed).unwrap_err(), OpenSealError);
+        for at in 0..sealed.len() {
+            let mut edited = sealed.clone();
+            edited[at] ^= 1;
+            assert!(key.open(b"row 1", &edited).is_err());
+            assert!(key.open(b"row 1", &sealed[..at]).is_err());
+        }
+        assert_ne!(key.seal(b"row 1", b"secret").unwrap(), sealed, "nonces do not repeat");
+    }
+
+    #[test]
+    fn comparison_sees_every_bit() {
+        let zero = [0u8; 32];
+        assert!(ct_eq_32(&zero, &zero) && ct_eq(&zero, &zero) && !ct_eq(&zero, &zero[..31]));
+        for bit in 0..256 {
+            let mut other = zero;
+            other[bit / 8] ^= 1 << (bit % 8);
+            assert!(!ct_eq_32(&zero, &other) && !ct_eq(&zero, &other));
+        }
+        assert_eq!(unhex::<32>(hex(&zero).as_bytes()), Some(zero));
+    }
+}

@@ -1,0 +1,320 @@
+//! The typed view of a store: records in place of rows, each checked before it is believed.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::due;
+use crate::error::ReadError;
+use crate::id::{KeyId, VersionNo};
+use crate::key::KeyRecord;
+use crate::keyring::Keyring;
+use crate::lifecycle::Family;
+use crate::owner::{OwnerRecord, RoleRecord};
+use crate::policy::DeploymentSettings;
+use crate::request::RequestRecord;
+use crate::rotation::RotationRecord;
+use crate::seal::SealedCopy;
+use crate::store::{Changeset, Draft, HeadBody, KeyStore, Revision, RowFilter, RowIndex, RowKind, RowRef};
+use crate::time::Timestamp;
+use crate::version::VersionRecord;
+
+/// A record that a row stores.
+pub(crate) trait Record: Serialize + DeserializeOwned {
+    const KIND: RowKind;
+    fn row_id(&self) -> String;
+    fn index(&self) -> RowIndex;
+
+    fn draft(&self) -> Draft {
+        self.draft_with(self.index())
+    }
+
+    fn draft_with(&self, index: RowIndex) -> Draft {
+        // The records hold nothing that JSON cannot express; an empty body would be refused when it is read.
+        let body = serde_json::to_vec(self).unwrap_or_default();
+        Draft { kind: Self::KIND, id: self.row_id(), index, body }
+    }
+}
+
+impl Record for KeyRecord {
+    const KIND: RowKind = RowKind::Key;
+    fn row_id(&self) -> String {
+        self.id.to_string()
+    }
+    fn index(&self) -> RowIndex {
+        RowIndex { owner: Some(self.owner.into()), ..RowIndex::default() }
+    }
+}
+
+/// The row id of a version.
+pub(crate) fn version_row_id(key: KeyId, number: VersionNo) -> String {
+    format!("{key}/{}", number.get())
+}
+
+impl Record for VersionRecord {
+    const KIND: RowKind = RowKind::Version;
+    fn row_id(&self) -> String {
+        version_row_id(self.key, self.number)
+    }
+    fn index(&self) -> RowIndex {
+        let state = match self.stage {
+            crate::version::Stage::Pending => "pending",
+            crate::version::Stage::Active => "active",
+            crate::version::Stage::Deprecated => "deprecated",
+            crate::version::Stage::Ended => "ended",
+        };
+        RowIndex {
+            parent: Some(self.key.to_string()),
+            ends_at: crate::lifecycle::end(self, None),
+            state: Some(state.to_owned()),
+            unique: Some(self.locator.into()),
+            ..RowIndex::default()
+        }
+    }
+}
+
+impl Record for RotationRecord {
+    const KIND: RowKind = RowKind::Rotation;
+    fn row_id(&self) -> String {
+        self.id.to_string()
+    }
+    fn index(&self) -> RowIndex {
+        RowIndex {
+            parent: Some(self.key.to_string()),
+            state: Some(self.status.as_str().to_owned()),
+            ..RowIndex::default()
+        }
+    }
+}
+
+impl Record for OwnerRecord {
+    const KIND: RowKind = RowKind::Owner;
+    fn row_id(&self) -> String {
+        self.id.into()
+    }
+    fn index(&self) -> RowIndex {
+        let state = if self.suspended { "suspended" } else { "enabled" };
+        RowIndex { state: Some(state.to_owned()), ..RowIndex::default() }
+    }
+}
+
+impl Record for RoleRecord {
+    const KIND: RowKind = RowKind::Role;
+    fn row_id(&self) -> String {
+        self.name.as_str().to_owned()
+    }
+    fn index(&self) -> RowIndex {
+        RowIndex::default()
+    }
+}
+
+impl Record for DeploymentSettings {
+    const KIND: RowKind = RowKind::Policy;
+    fn row_id(&self) -> String {
+        Self::ROW_ID.to_owned()
+    }
+    fn index(&self) -> RowIndex {
+        RowIndex::default()
+    }
+}
+
+impl DeploymentSettings {
+    pub(crate) const ROW_ID: &'static str = "deployment";
+}
+
+impl Record for RequestRecord {
+    const KIND: RowKind = RowKind::Request;
+    fn row_id(&self) -> String {
+        self.id.as_str().to_owned()
+    }
+    fn index(&self) -> RowIndex {
+        RowIndex { due_at: Some(self.until), ..RowIndex::default() }
+    }
+}
+
+impl Record for SealedCopy {
+    const KIND: RowKind = RowKind::Sealed;
+    fn row_id(&self) -> String {
+        self.request.as_str().to_owned()
+    }
+    fn index(&self) -> RowIndex {
+        RowIndex { parent: Some(self.key.to_string()), due_at: Some(self.until), ..RowIndex::default() }
+    }
+}
+
+/// A record with what its row says beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored<R> {
+    pub(crate) record: R,
+    pub(crate) revision: Revision,
+    pub(crate) index: RowIndex,
+}
+
+/// The record in a row, once its MAC is found right.
+pub(crate) fn read<R: Record>(row: &RowRef<'_>, keyring: &Keyring) -> Result<Stored<R>, ReadError> {
+    row.verify(keyring).map_err(|fault| ReadError::of_row(fault, row.kind, row.id))?;
+    let tampered = || ReadError::Tampered { kind: row.kind, id: row.id.to_owned() };
+    let record: R = serde_json::from_slice(row.body).map_err(|_| tampered())?;
+    if row.kind != R::KIND || record.row_id() != row.id {
+        return Err(tampered());
+    }
+    Ok(Stored { record, revision: row.revision, index: row.to_row().index })
+}
+
+/// A family as it was read, so that what an act changed can be written with the revisions it relied on.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredFamily {
+    pub(crate) family: Family,
+    key: Revision,
+    versions: Vec<Revision>,
+    rotations: Vec<Revision>,
+}
+
+impl StoredFamily {
+    /// Writes the difference between this family and what became of it. The key's row is always replaced: every
+    /// act on a key relies on it, so two acts at once cannot both succeed.
+    pub(crate) fn write(&self, after: &Family, changeset: &mut Changeset) {
+        changeset.replace(key_draft(after), self.key);
+        let versions = self.family.versions.iter().zip(&self.versions);
+        write_changed(versions, &after.versions, changeset);
+        let rotations = self.family.rotations.iter().zip(&self.rotations);
+        write_changed(rotations, &after.rotations, changeset);
+    }
+}
+
+/// Writes a family that is not in the store yet.
+pub(crate) fn insert_family(family: &Family, changeset: &mut Changeset) {
+    changeset.insert(key_draft(family));
+    family.versions.iter().for_each(|version| changeset.insert(version.draft()));
+    family.rotations.iter().for_each(|rotation| changeset.insert(rotation.draft()));
+}
+
+fn write_changed<'a, R: Record + PartialEq + 'a>(
+    mut before: impl Iterator<Item = (&'a R, &'a Revision)>,
+    after: &[R],
+    changeset: &mut Changeset,
+) {
+    for record in after {
+        match before.next() {
+            None => changeset.insert(record.draft()),
+            Some((old, revision)) if old != record => changeset.replace(record.draft(), *revision),
+            Some(_) => {}
+        }
+    }
+}
+
+/// The key's row carries what its versions make of it, so that a store can find what is due.
+fn key_draft(family: &Family) -> Draft {
+    let state = match (family.key.revoked_at, family.versions.iter().all(VersionRecord::is_ended)) {
+        (Some(_), _) => KeyState::REVOKED,
+        (None, true) => KeyState::ENDED,
+        (None, false) => KeyState::LIVE,
+    };
+    family.key.draft_with(RowIndex {
+        due_at: due::next(family),
+        ends_at: due::last_end(family),
+        state: Some(state.to_owned()),
+        ..family.key.index()
+    })
+}
+
+/// What the state field of a key's row says.
+pub(crate) struct KeyState;
+
+impl KeyState {
+    pub(crate) const LIVE: &'static str = "live";
+    pub(crate) const ENDED: &'static str = "ended";
+    pub(crate) const REVOKED: &'static str = "revoked";
+
+    /// Whether the key counts against its owner's limit at `t`.
+    pub(crate) fn counts(index: &RowIndex, t: Timestamp) -> bool {
+        index.state.as_deref() == Some(Self::LIVE) && index.ends_at.is_none_or(|end| t < end)
+    }
+}
+
+/// A store and the keyring that its rows are checked with.
+#[derive(Clone)]
+pub(crate) struct Records {
+    pub(crate) store: Arc<dyn KeyStore>,
+    pub(crate) keyring: Keyring,
+}
+
+impl Records {
+    /// The head's body.
+    pub(crate) fn head(&self) -> Result<HeadBody, ReadError> {
+        let head = self.store.head()?.ok_or(ReadError::NotFounded)?;
+        head.read(&self.keyring).map_err(ReadError::of_head)
+    }
+
+    pub(crate) fn get<R: Record>(&self, id: &str) -> Result<Option<Stored<R>>, ReadError> {
+        let mut found = None;
+        self.store.get(R::KIND, id, &mut |row| found = Some(read(&row, &self.keyring)))?;
+        found.transpose()
+    }
+
+    /// All that the filter finds, each with its own verdict.
+    pub(crate) fn scan<R: Record>(
+        &self,
+        filter: RowFilter<'_>,
+        limit: usize,
+    ) -> Result<Vec<Result<Stored<R>, ReadError>>, ReadError> {
+        let mut found = Vec::new();
+        self.store.scan(R::KIND, filter, &mut |row| {
+            if found.len() >= limit {
+                return ControlFlow::Break(());
+            }
+            found.push(read(&row, &self.keyring));
+            ControlFlow::Continue(())
+        })?;
+        Ok(found)
+    }
+
+    /// A key with its versions and its open rotation, from one moment.
+    pub(crate) fn family(&self, id: KeyId) -> Result<Option<StoredFamily>, ReadError> {
+        self.load_family(id, false)
+    }
+
+    /// The same, leaving out versions whose rows were edited: these do not validate, and must not keep the
+    /// others from being revoked.
+    pub(crate) fn sound_family(&self, id: KeyId) -> Result<Option<StoredFamily>, ReadError> {
+        self.load_family(id, true)
+    }
+
+    fn load_family(&self, id: KeyId, sound_only: bool) -> Result<Option<StoredFamily>, ReadError> {
+        let text = id.to_string();
+        loop {
+            let Some(key) = self.get::<KeyRecord>(&text)? else { return Ok(None) };
+            let mut versions = Vec::new();
+            for version in self.scan::<VersionRecord>(RowFilter::Parent(&text), usize::MAX)? {
+                match version {
+                    Ok(version) => versions.push(version),
+                    Err(ReadError::Tampered { .. }) if sound_only => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            versions.sort_by_key(|version| version.record.number);
+            let rotation = match key.record.open_rotation {
+                Some(rotation) => self.get::<RotationRecord>(&rotation.to_string())?,
+                None => None,
+            };
+            // Each act on a key replaces its row: the same revision means that nobody acted in between.
+            let again = self.get::<KeyRecord>(&text)?.map(|key| key.revision);
+            if again == Some(key.revision) {
+                let (versions, revisions) =
+                    versions.into_iter().map(|version| (version.record, version.revision)).unzip();
+                return Ok(Some(StoredFamily {
+                    family: Family {
+                        key: key.record,
+                        versions,
+                        rotations: rotation.iter().map(|rotation| rotation.record.clone()).collect(),
+                    },
+                    key: key.revision,
+                    versions: revisions,
+                    rotations: rotation.iter().map(|rotation| rotation.revision).collect(),
+                }));
+            }
+        }
+    }
+}

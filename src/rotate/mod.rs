@@ -1,0 +1,12 @@
+//! The tick: everything that time makes due, planned and applied in bounded, idempotent steps.
+//!
+//! `plan` and `tick` ask the same pure function. Several processes may tick at once: each change is written with
+//! the revisions that it was decided on, and whoever comes second decides again and finds nothing left.
+
+mod apply;
+mod plan;
+
+pub use apply::TickReport;
+pub(crate) use apply::tick;
+pub use plan::{ClockState, Plan};
+pub(crate) use plan::{clock_state, plan};

@@ -1,0 +1,91 @@
+//! Sealed copies: a token at rest under the seal key, so that an answer which got lost can be repeated.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::RandomError;
+use crate::id::{KeyId, RequestId, VersionNo};
+use crate::keyring::{Generation, Keyring};
+use crate::time::Timestamp;
+use crate::token::SecretToken;
+
+/// What a sealed copy is kept for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SealPurpose {
+    /// To repeat the answer to a request id.
+    Replay,
+}
+
+/// A token sealed at rest, bound to its key, version and purpose. Deleted when `until` has come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SealedCopy {
+    pub(crate) key: KeyId,
+    pub(crate) version: VersionNo,
+    pub(crate) purpose: SealPurpose,
+    pub(crate) request: RequestId,
+    pub(crate) until: Timestamp,
+    generation: Generation,
+    ciphertext: String,
+}
+
+impl SealedCopy {
+    /// Seals the token that an act showed, for repetitions of its request until a deadline.
+    pub(crate) fn for_replay(
+        keyring: &Keyring,
+        token: &SecretToken,
+        key: KeyId,
+        version: VersionNo,
+        request: &RequestId,
+        until: Timestamp,
+    ) -> Result<Self, RandomError> {
+        let mut copy = Self {
+            key,
+            version,
+            purpose: SealPurpose::Replay,
+            request: request.clone(),
+            until,
+            generation: keyring.current(),
+            ciphertext: String::new(),
+        };
+        let sealed = keyring.current_keys().seal.seal(&copy.context(), token.expose().as_bytes())?;
+        copy.ciphertext = STANDARD.encode(sealed);
+        Ok(copy)
+    }
+
+    /// The token; `None` when the copy was moved or edited, or its generation is not held.
+    pub(crate) fn open(&self, keyring: &Keyring) -> Option<SecretToken> {
+        let sealed = STANDARD.decode(&self.ciphertext).ok()?;
+        SecretToken::from_buffer(keyring.keys(self.generation)?.seal.open(&self.context(), &sealed).ok()?)
+    }
+
+    fn context(&self) -> Vec<u8> {
+        let SealPurpose::Replay = self.purpose;
+        format!("keyrota seal v1\0replay\0{}\0{}\0{}", self.key, self.version, self.request).into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Prefix;
+
+    #[test]
+    fn a_sealed_copy_opens_for_its_own_version_and_request_only() {
+        let keyring = Keyring::generate().unwrap();
+        let token = SecretToken::generate(Prefix::default()).unwrap();
+        let key = KeyId::new(Timestamp::MIN, [1; 10]);
+        let request = RequestId::new("req-1").unwrap();
+        let copy = SealedCopy::for_replay(&keyring, &token, key, VersionNo::FIRST, &request, Timestamp::MAX)
+            .unwrap();
+        assert_eq!(copy.open(&keyring).unwrap().expose(), token.expose());
+        assert!(SealedCopy { version: VersionNo::new(2), ..copy.clone() }.open(&keyring).is_none());
+        assert!(
+            SealedCopy { request: RequestId::new("req-2").unwrap(), ..copy.clone() }.open(&keyring).is_none()
+        );
+        assert!(copy.open(&Keyring::generate().unwrap()).is_none());
+        let text = serde_json::to_string(&copy).unwrap();
+        assert!(!text.contains(&token.expose()[20..32]));
+    }
+}

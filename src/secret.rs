@@ -1,0 +1,79 @@
+//! Bytes that are wiped when they go, and whose `Debug` says nothing.
+
+use std::fmt;
+
+use zeroize::Zeroize as _;
+
+/// A fixed number of secret bytes on the heap, wiped on drop.
+///
+/// Boxed, so that moving the value copies a pointer and leaves no second copy of the bytes behind.
+#[derive(Clone)]
+pub(crate) struct SecretBytes<const N: usize>(Box<[u8; N]>);
+
+impl<const N: usize> SecretBytes<N> {
+    /// Bytes filled in place.
+    pub(crate) fn fill<E>(fill: impl FnOnce(&mut [u8; N]) -> Result<(), E>) -> Result<Self, E> {
+        let mut secret = Self(Box::new([0; N]));
+        fill(&mut secret.0)?;
+        Ok(secret)
+    }
+
+    /// A copy of these bytes; the caller wipes its own.
+    pub(crate) fn copy_of(bytes: &[u8; N]) -> Self {
+        let mut secret = Self(Box::new([0; N]));
+        secret.0.copy_from_slice(bytes);
+        secret
+    }
+
+    /// The bytes themselves.
+    pub(crate) fn expose(&self) -> &[u8; N] {
+        &self.0
+    }
+}
+
+impl<const N: usize> Drop for SecretBytes<N> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<const N: usize> fmt::Debug for SecretBytes<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Secret bytes of a length known when they are made; the buffer never grows, and is wiped on drop.
+#[derive(Clone)]
+pub(crate) struct SecretBuffer(Vec<u8>);
+
+impl SecretBuffer {
+    /// Takes bytes over; they are wiped on drop.
+    pub(crate) fn from_vec(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The parts one after the other, in a buffer sized once.
+    pub(crate) fn concat(parts: &[&[u8]]) -> Self {
+        let mut buffer = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        parts.iter().for_each(|part| buffer.extend_from_slice(part));
+        Self(buffer)
+    }
+
+    /// The bytes themselves.
+    pub(crate) fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for SecretBuffer {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl fmt::Debug for SecretBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}

@@ -1,0 +1,298 @@
+//! A changeset: all that one commit writes, decided outside and sealed inside the store's transaction.
+
+use crate::actor::Context;
+use crate::audit::{self, AuditHead};
+use crate::event::{Event, EventKind};
+use crate::id::{KeyId, OwnerId, StoreId, VersionNo};
+use crate::keyring::{Generation, Keyring};
+use crate::store::head::{Check, Head, HeadBody};
+use crate::store::row::{Revision, Row, RowFault, RowIndex, RowKind, RowMac};
+use crate::time::Timestamp;
+
+/// One sealed write. A store carries out all of a commit's writes, in order, or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Write {
+    /// Add the row; a conflict if its kind and id, or its kind and unique field, are taken.
+    Insert(Row),
+    /// Put the row in the place of the one with its kind and id; a conflict unless that one has this revision.
+    Replace {
+        /// The new row.
+        row: Row,
+        /// The revision of the row that was read.
+        expected: Revision,
+    },
+    /// Remove the row; a conflict unless it has this revision. Of followed kinds the feed tells it.
+    Delete {
+        /// What the row records.
+        kind: RowKind,
+        /// Its id.
+        id: String,
+        /// The revision of the row that was read.
+        expected: Revision,
+    },
+    /// Write nothing; a conflict unless the row has this revision (`None`: unless there is no such row).
+    Expect {
+        /// What the row records.
+        kind: RowKind,
+        /// Its id.
+        id: String,
+        /// The revision of the row that was read.
+        expected: Option<Revision>,
+    },
+}
+
+/// An entry of the audit log as a store keeps it: appended, never changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    /// Its number; without gaps.
+    pub seq: u64,
+    /// When it took effect.
+    pub at: Timestamp,
+    /// The event's kind, such as `key_rotation`.
+    pub kind: String,
+    /// The name of the actor.
+    pub actor: String,
+    /// The key concerned.
+    pub key: Option<String>,
+    /// The version concerned.
+    pub version: Option<u32>,
+    /// The owner concerned.
+    pub owner: Option<String>,
+    /// JSON text; to the store only bytes.
+    pub body: Vec<u8>,
+    /// The MAC that links it to its predecessor.
+    pub mac: RowMac,
+}
+
+/// A changeset with its revision allotted, its entries linked and its MACs computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SealedChangeset {
+    /// The head to put in the place of the one that was given to [`Changeset::seal`].
+    pub head: Head,
+    /// The writes, in order.
+    pub writes: Vec<Write>,
+    /// The audit entries to append.
+    pub audit: Vec<AuditRow>,
+}
+
+/// Why a changeset cannot be written on this head; the store rolls back and answers what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// Somebody else founded the store first, or it is not founded yet: read it again.
+    #[error("the store was founded, or emptied, meanwhile")]
+    Conflict,
+    /// The head's MAC is wrong.
+    #[error("the head of the store was edited; run the audit's verification")]
+    HeadTampered,
+    /// The head was written under a generation that the keyring does not hold.
+    #[error(
+        "the head of the store was written under master key generation {0}, which the keyring does not hold"
+    )]
+    UnknownGeneration(Generation),
+}
+
+#[derive(Clone, Debug)]
+enum Purpose {
+    Founding(StoreId),
+    Ordinary,
+    Emergency,
+}
+
+/// A row to be written, before its revision and MAC are known.
+#[derive(Clone, Debug)]
+pub(crate) struct Draft {
+    pub(crate) kind: RowKind,
+    pub(crate) id: String,
+    pub(crate) index: RowIndex,
+    pub(crate) body: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Insert(Draft),
+    Replace(Draft, Revision),
+    Delete(RowKind, String, Revision),
+    Expect(RowKind, String, Option<Revision>),
+}
+
+/// Everything that one commit writes: rows, expectations, audit entries and the head.
+///
+/// A store begins its transaction, reads its head, calls [`Changeset::seal`] with it under its write lock, and
+/// writes what that returns.
+#[derive(Clone, Debug)]
+pub struct Changeset {
+    keyring: Keyring,
+    purpose: Purpose,
+    changes: Vec<Change>,
+    events: Vec<Event>,
+    high_water: Option<Timestamp>,
+    floor: Option<Revision>,
+}
+
+impl Changeset {
+    pub(crate) fn new(keyring: &Keyring) -> Self {
+        Self {
+            keyring: keyring.clone(),
+            purpose: Purpose::Ordinary,
+            changes: Vec::new(),
+            events: Vec::new(),
+            high_water: None,
+            floor: None,
+        }
+    }
+
+    /// The first commit of a store.
+    pub(crate) fn founding(keyring: &Keyring, store: StoreId, now: Timestamp) -> Self {
+        Self { purpose: Purpose::Founding(store), high_water: Some(now), ..Self::new(keyring) }
+    }
+
+    /// An act that a damaged head must not block; it starts a new segment of the audit log.
+    pub(crate) fn emergency(keyring: &Keyring) -> Self {
+        Self { purpose: Purpose::Emergency, ..Self::new(keyring) }
+    }
+
+    pub(crate) fn insert(&mut self, draft: Draft) {
+        self.changes.push(Change::Insert(draft));
+    }
+
+    pub(crate) fn replace(&mut self, draft: Draft, expected: Revision) {
+        self.changes.push(Change::Replace(draft, expected));
+    }
+
+    pub(crate) fn delete(&mut self, kind: RowKind, id: impl Into<String>, expected: Revision) {
+        self.changes.push(Change::Delete(kind, id.into(), expected));
+    }
+
+    pub(crate) fn expect(&mut self, kind: RowKind, id: impl Into<String>, expected: Option<Revision>) {
+        self.changes.push(Change::Expect(kind, id.into(), expected));
+    }
+
+    pub(crate) fn record(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Advances the high-water mark; it never goes back.
+    pub(crate) fn advance_clock(&mut self, now: Timestamp) {
+        self.high_water = Some(now);
+    }
+
+    /// Drops deletions up to `floor` from the feed.
+    pub(crate) fn raise_floor(&mut self, floor: Revision) {
+        self.floor = Some(floor);
+    }
+
+    /// Whether committing this would write nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.events.is_empty() && self.high_water.is_none() && self.floor.is_none()
+    }
+
+    /// Allots the revision, links the audit entries and computes the MACs.
+    ///
+    /// To be called by a store inside its transaction, under its write lock, with the head that it holds
+    /// (`None` for an empty store). Pure: the same head gives the same result.
+    ///
+    /// # Errors
+    /// [`SealError`]; the store writes nothing then.
+    pub fn seal(&self, head: Option<&Head>) -> Result<SealedChangeset, SealError> {
+        let (revision, floor, (mut body, broken)) = match (&self.purpose, head) {
+            (Purpose::Founding(store), None) => (Revision(0), Revision(0), (self.first_body(*store)?, false)),
+            (Purpose::Founding(_), Some(_)) | (_, None) => return Err(SealError::Conflict),
+            (_, Some(head)) => (head.revision, head.floor, self.continue_body(head)?),
+        };
+        let revision = Revision(revision.0 + 1);
+        let floor = self.floor.unwrap_or(floor).clamp(floor, revision);
+        if let Some(now) = self.high_water {
+            body.high_water = body.high_water.max(now);
+        }
+        let generation = self.keyring.current();
+        let check = Check(*self.keyring.current_keys().check());
+        body.checks.entry(generation).or_insert(check);
+        let notice = broken.then(|| self.events.first().map(chain_broken)).flatten();
+        let mut audit = Vec::with_capacity(self.events.len());
+        for event in notice.iter().chain(&self.events) {
+            let row = audit_row(&self.keyring, &mut body.audit, event).ok_or(SealError::HeadTampered)?;
+            audit.push(row);
+        }
+        let writes = self.changes.iter().map(|change| self.write(change, revision)).collect();
+        let head = Head::write(&self.keyring, revision, floor, &body).ok_or(SealError::HeadTampered)?;
+        Ok(SealedChangeset { head, writes, audit })
+    }
+
+    fn first_body(&self, store: StoreId) -> Result<HeadBody, SealError> {
+        let high_water = self.high_water.ok_or(SealError::Conflict)?;
+        Ok(HeadBody { store, audit: AuditHead::EMPTY, high_water, checks: [].into() })
+    }
+
+    /// The body to continue from, and whether the audit log's chain was broken before it.
+    fn continue_body(&self, head: &Head) -> Result<(HeadBody, bool), SealError> {
+        match (head.read(&self.keyring), &self.purpose) {
+            (Ok(body), _) => Ok((body, false)),
+            (Err(RowFault::UnknownGeneration(generation)), _) => {
+                Err(SealError::UnknownGeneration(generation))
+            }
+            // Nobody may block a revocation by damaging the head: keep what can be kept, and say so.
+            (Err(RowFault::Tampered), Purpose::Emergency) => {
+                let body = head.peek().filter(|body| body.foreign_generation(&self.keyring).is_none());
+                let body = body.ok_or(SealError::HeadTampered)?;
+                Ok((HeadBody { audit: AuditHead { mac: [0; 32], ..body.audit }, ..body }, true))
+            }
+            (Err(RowFault::Tampered), _) => Err(SealError::HeadTampered),
+        }
+    }
+
+    fn write(&self, change: &Change, revision: Revision) -> Write {
+        match change {
+            Change::Insert(draft) => Write::Insert(self.row(draft, revision)),
+            Change::Replace(draft, expected) => {
+                Write::Replace { row: self.row(draft, revision), expected: *expected }
+            }
+            Change::Delete(kind, id, expected) => {
+                Write::Delete { kind: *kind, id: id.clone(), expected: *expected }
+            }
+            Change::Expect(kind, id, expected) => {
+                Write::Expect { kind: *kind, id: id.clone(), expected: *expected }
+            }
+        }
+    }
+
+    fn row(&self, draft: &Draft, revision: Revision) -> Row {
+        let generation = self.keyring.current();
+        let mut row = Row {
+            kind: draft.kind,
+            id: draft.id.clone(),
+            revision,
+            index: draft.index.clone(),
+            body: draft.body.clone(),
+            mac: RowMac { generation, tag: [0; 32] },
+        };
+        if let Some(tag) = row.as_ref().tag(&self.keyring, generation) {
+            row.mac.tag = tag;
+        }
+        row
+    }
+}
+
+/// The entry that opens a new segment, in the name of whoever acted on the damaged log.
+fn chain_broken(event: &Event) -> Event {
+    let context = Context { actor: event.actor.clone(), reason: None, request: event.request.clone() };
+    Event::new(event.at, EventKind::ChainBroken, &context)
+}
+
+fn audit_row(keyring: &Keyring, head: &mut AuditHead, event: &Event) -> Option<AuditRow> {
+    let body = serde_json::to_vec(event).ok()?;
+    *head = audit::append(keyring, head, &body);
+    Some(AuditRow {
+        seq: head.seq,
+        at: event.at,
+        kind: event.kind.as_str().to_owned(),
+        actor: event.actor.name().to_owned(),
+        key: event.key.map(|key: KeyId| key.to_string()),
+        version: event.version.map(VersionNo::get),
+        owner: event.owner.map(|owner: OwnerId| owner.as_str().to_owned()),
+        body,
+        mac: RowMac { generation: keyring.current(), tag: head.mac },
+    })
+}

@@ -1,0 +1,110 @@
+//! The head: the one record that every commit replaces.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::audit::AuditHead;
+use crate::crypto;
+use crate::encode::{hex, hex_bytes};
+use crate::id::StoreId;
+use crate::keyring::{Generation, Keyring};
+use crate::store::row::{Revision, RowFault, RowMac};
+use crate::time::Timestamp;
+
+/// The head of a store: its revision, its feed's floor, and what the library keeps in its body.
+///
+/// Each commit replaces it in the same transaction; a store returns it as it got it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The number of the last commit.
+    pub revision: Revision,
+    /// Deletions up to this revision are no longer in the feed: a follower that is behind it loads anew.
+    pub floor: Revision,
+    /// JSON text; to the store only bytes.
+    pub body: Vec<u8>,
+    /// The MAC over all of the above.
+    pub mac: RowMac,
+}
+
+/// What the library keeps in the head.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HeadBody {
+    pub(crate) store: StoreId,
+    pub(crate) audit: AuditHead,
+    /// The latest time that a tick has recorded.
+    pub(crate) high_water: Timestamp,
+    /// For each generation that has written here, a value by which its master key is recognised.
+    pub(crate) checks: BTreeMap<Generation, Check>,
+}
+
+/// The check value of one master key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Check(#[serde(with = "hex_bytes")] pub(crate) [u8; 16]);
+
+impl Head {
+    /// Writes a head under the current generation.
+    pub(crate) fn write(
+        keyring: &Keyring,
+        revision: Revision,
+        floor: Revision,
+        body: &HeadBody,
+    ) -> Option<Self> {
+        let body = serde_json::to_vec(body).ok()?;
+        let generation = keyring.current();
+        let tag = Self::tag(keyring, generation, revision, floor, &body)?;
+        Some(Self { revision, floor, body, mac: RowMac { generation, tag } })
+    }
+
+    /// Reads the body of an unedited head.
+    pub(crate) fn read(&self, keyring: &Keyring) -> Result<HeadBody, RowFault> {
+        match Self::tag(keyring, self.mac.generation, self.revision, self.floor, &self.body) {
+            None => Err(RowFault::UnknownGeneration(self.mac.generation)),
+            Some(tag) if crypto::ct_eq_32(&tag, &self.mac.tag) => {
+                serde_json::from_slice(&self.body).map_err(|_| RowFault::Tampered)
+            }
+            Some(_) => Err(RowFault::Tampered),
+        }
+    }
+
+    /// The body, whoever wrote it: only for telling a foreign master key from an edited head.
+    pub(crate) fn peek(&self) -> Option<HeadBody> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    fn tag(
+        keyring: &Keyring,
+        generation: Generation,
+        revision: Revision,
+        floor: Revision,
+        body: &[u8],
+    ) -> Option<[u8; 32]> {
+        let fields: [&[u8]; 5] = [
+            b"head v1",
+            &revision.0.to_be_bytes(),
+            &floor.0.to_be_bytes(),
+            &generation.get().to_be_bytes(),
+            body,
+        ];
+        Some(keyring.keys(generation)?.row.sign_fields(&fields))
+    }
+}
+
+impl HeadBody {
+    /// Whether the keyring's master keys are those that wrote here; the number of the first that is not.
+    pub(crate) fn foreign_generation(&self, keyring: &Keyring) -> Option<Generation> {
+        self.checks
+            .iter()
+            .find(|(generation, check)| {
+                keyring.keys(**generation).is_some_and(|keys| *keys.check() != check.0)
+            })
+            .map(|(generation, _)| *generation)
+    }
+}
+
+/// For people: how a head looks in a report.
+impl std::fmt::Display for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.revision, hex(self.mac.tag.get(..8).unwrap_or_default()))
+    }
+}

@@ -1,0 +1,437 @@
+//! The store: the port behind which records live.
+//!
+//! A store keeps **rows** and looks inside none: it sees no key, no secret and no rule. All that is decided is
+//! decided above it and arrives as one [`Changeset`]; all that is read streams into a callback.
+//!
+//! [`MemoryStore`](crate::MemoryStore) and [`SqliteStore`](crate::SqliteStore) implement it; so can a host, and
+//! the suite of the feature `conformance` tells whether it got it right.
+
+mod changeset;
+mod head;
+pub(crate) mod memory;
+mod row;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+
+use std::error::Error;
+use std::fmt;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::time::Timestamp;
+
+pub(crate) use changeset::Draft;
+pub use changeset::{AuditRow, Changeset, SealError, SealedChangeset, Write};
+pub use head::Head;
+pub(crate) use head::HeadBody;
+pub(crate) use row::RowFault;
+pub use row::{Revision, Row, RowIndex, RowIndexRef, RowKind, RowMac, RowRef};
+
+/// A value that differs whenever anybody has committed to the store since it was last read.
+///
+/// Only equality means anything, and only between stamps of one handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stamp(pub [u8; 48]);
+
+/// How fresh a stamp is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Freshness {
+    /// A stamp read after anybody's commit returned differs from one read before it began.
+    Exact,
+    /// A commit shows in the stamp after at most this long.
+    Within(Duration),
+}
+
+/// Which rows of a kind to read, and in which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RowFilter<'a> {
+    /// All, by id, after this id.
+    All {
+        /// The last id that was already read.
+        after: Option<&'a str>,
+    },
+    /// Those whose parent is this one, by id.
+    Parent(&'a str),
+    /// Those of this owner, by id, after this id.
+    Owner {
+        /// The owner.
+        owner: &'a str,
+        /// The last id that was already read.
+        after: Option<&'a str>,
+    },
+    /// Those with a `due_at` not after `by`, by `due_at` and id.
+    Due {
+        /// The latest `due_at`.
+        by: Timestamp,
+        /// The `due_at` and id of the last row that was already read.
+        after: Option<(Timestamp, &'a str)>,
+    },
+}
+
+impl RowFilter<'_> {
+    /// Whether a row is among those asked for: for stores without an index of their own.
+    #[must_use]
+    pub fn matches(&self, row: &RowRef<'_>) -> bool {
+        match *self {
+            Self::All { after } => after.is_none_or(|after| row.id > after),
+            Self::Parent(parent) => row.index.parent == Some(parent),
+            Self::Owner { owner, after } => {
+                row.index.owner == Some(owner) && after.is_none_or(|after| row.id > after)
+            }
+            Self::Due { by, after } => row
+                .index
+                .due_at
+                .is_some_and(|due| due <= by && after.is_none_or(|after| (due, row.id) > after)),
+        }
+    }
+}
+
+/// A question for audit entries; an absent field asks nothing. Entries come in the order of their numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct AuditQuery<'a> {
+    /// Only entries after this number.
+    pub after: u64,
+    /// Only entries of this kind.
+    pub kind: Option<&'a str>,
+    /// Only entries by an actor of this name.
+    pub actor: Option<&'a str>,
+    /// Only entries about this key.
+    pub key: Option<&'a str>,
+    /// Only entries about this version.
+    pub version: Option<u32>,
+    /// Only entries about this owner.
+    pub owner: Option<&'a str>,
+    /// Only entries of this time or later.
+    pub from: Option<Timestamp>,
+    /// Only entries before this time.
+    pub until: Option<Timestamp>,
+}
+
+impl AuditQuery<'_> {
+    /// Whether an entry is among those asked for: for stores without an index of their own.
+    #[must_use]
+    pub fn matches(&self, row: &AuditRow) -> bool {
+        fn asks<T: PartialEq>(asked: Option<T>, has: Option<T>) -> bool {
+            asked.is_none() || asked == has
+        }
+        row.seq > self.after
+            && asks(self.kind, Some(row.kind.as_str()))
+            && asks(self.actor, Some(row.actor.as_str()))
+            && asks(self.key, row.key.as_deref())
+            && asks(self.version, row.version)
+            && asks(self.owner, row.owner.as_deref())
+            && self.from.is_none_or(|from| row.at >= from)
+            && self.until.is_none_or(|until| row.at < until)
+    }
+}
+
+/// One item of the feed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FeedItem<'a> {
+    /// A row as it is now; it was inserted or replaced (or edited behind the library's back).
+    Row(RowRef<'a>),
+    /// A row that is gone.
+    Gone {
+        /// What it recorded.
+        kind: RowKind,
+        /// Its id.
+        id: &'a str,
+    },
+}
+
+/// Where a reading of the feed has come to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeedPage {
+    /// The head in the same snapshot; `None` for an empty store.
+    pub head: Option<Head>,
+    /// All changes up to this revision have been told.
+    pub up_to: Revision,
+    /// Whether there are later ones.
+    pub more: bool,
+}
+
+/// What validating processes counted, by key and version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsageBatch {
+    /// The process that counted.
+    pub writer: String,
+    /// All uses before this time are in this or an earlier batch of the writer.
+    pub flushed_at: Timestamp,
+    /// The counts since the writer's last batch.
+    pub entries: Vec<UsageEntry>,
+}
+
+/// What was counted of one version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UsageEntry {
+    /// The id of the key's row.
+    pub key: String,
+    /// The number of the version.
+    pub version: u32,
+    /// Granted validations.
+    pub allowed: u64,
+    /// Denied validations after the secret had matched.
+    pub denied: u64,
+    /// The latest grant.
+    pub last_used: Option<Timestamp>,
+}
+
+impl UsageEntry {
+    /// Counts of one version; add to them with the public fields.
+    #[must_use]
+    pub fn new(key: String, version: u32) -> Self {
+        Self { key, version, allowed: 0, denied: 0, last_used: None }
+    }
+
+    /// Adds another count of the same version.
+    pub fn absorb(&mut self, other: &Self) {
+        self.allowed = self.allowed.saturating_add(other.allowed);
+        self.denied = self.denied.saturating_add(other.denied);
+        self.last_used = self.last_used.max(other.last_used);
+    }
+}
+
+/// What sort of trouble a store has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// Somebody else holds the store's lock for too long; try again.
+    Busy,
+    /// There is no room left; make room and try again.
+    Full,
+    /// The store cannot be written by this process.
+    ReadOnly,
+    /// Reading or writing failed.
+    Io,
+    /// What the store read back is not what a store writes.
+    Corrupt,
+    /// The store was closed.
+    Closed,
+    /// Anything else; see the source.
+    Other,
+}
+
+/// A store could not do what it was asked.
+#[derive(Debug)]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl StoreError {
+    /// An error of this kind with its cause.
+    pub fn new(kind: StoreErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { kind, source: Some(source.into()) }
+    }
+
+    /// What sort of trouble it is.
+    #[must_use]
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+impl From<StoreErrorKind> for StoreError {
+    fn from(kind: StoreErrorKind) -> Self {
+        Self { kind, source: None }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            StoreErrorKind::Busy => "the store is busy; try again",
+            StoreErrorKind::Full => "the store has no room left; make room and try again",
+            StoreErrorKind::ReadOnly => "the store cannot be written by this process; check its permissions",
+            StoreErrorKind::Io => "the store could not be read or written",
+            StoreErrorKind::Corrupt => "the store is damaged; restore a backup",
+            StoreErrorKind::Closed => "the store was closed",
+            StoreErrorKind::Other => "the store failed",
+        })
+    }
+}
+
+impl Error for StoreError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// What became of a commit that did not succeed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// An expectation did not hold; nothing was written. Read again and decide again.
+    #[error("somebody else changed {kind} {id} meanwhile; nothing was written")]
+    Conflict {
+        /// What the row records.
+        kind: RowKind,
+        /// Its id.
+        id: String,
+    },
+    /// The changeset cannot be sealed on the store's head; nothing was written.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    /// Nothing was written, for certain.
+    #[error("nothing was written: {0}")]
+    NotWritten(#[source] StoreError),
+    /// The commit failed in a way that leaves open whether it is durable.
+    #[error("it is not known whether the commit is durable: {0}")]
+    Unknown(#[source] StoreError),
+}
+
+/// Where rows live. Object-safe; each method may be called from any thread.
+///
+/// Contract, one test each in the conformance suite: a commit is atomic and durable when it has returned; reads
+/// see all commits that returned before they began; revisions grow by one with each commit; the feed tells
+/// changes of followed kinds in the order of their commits, deletions included, down to its floor; usage touches
+/// no row and no revision. A callback must not call the store.
+pub trait KeyStore: Send + Sync + 'static {
+    /// The head, or `None` for an empty store.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn head(&self) -> Result<Option<Head>, StoreError>;
+
+    /// The row with this kind and id; `each` is called at most once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn get(&self, kind: RowKind, id: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError>;
+
+    /// The row with this kind and unique field; `each` is called at most once.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn find(&self, kind: RowKind, unique: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError>;
+
+    /// Rows of a kind in the filter's order, until `each` breaks.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn scan(
+        &self,
+        kind: RowKind,
+        filter: RowFilter<'_>,
+        each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
+
+    /// Changes of followed kinds after `since`, about `limit` items but always whole commits.
+    ///
+    /// When `since` is below the floor or above the head's revision, nothing is told and `up_to` is `since`:
+    /// the follower loads anew.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn feed(
+        &self,
+        since: Revision,
+        limit: usize,
+        each: &mut dyn FnMut(FeedItem<'_>),
+    ) -> Result<FeedPage, StoreError>;
+
+    /// Audit entries in the order of their numbers, until `each` breaks.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn audit(
+        &self,
+        query: &AuditQuery<'_>,
+        each: &mut dyn FnMut(&AuditRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError>;
+
+    /// Writes a changeset: all of it or nothing. Returns the new revision once it is durable.
+    ///
+    /// # Errors
+    /// [`CommitError`], which says precisely what became of the commit.
+    fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError>;
+
+    /// The stamp now.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn stamp(&self) -> Result<Stamp, StoreError>;
+
+    /// How fresh this handle's stamps are.
+    fn freshness(&self) -> Freshness;
+
+    /// Adds counts; touches no row, no revision and no state of a key.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was added then.
+    fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError>;
+
+    /// The sums of what was counted of a key's versions, by version.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError>;
+
+    /// Releases what the handle holds; later calls answer [`StoreErrorKind::Closed`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn close(&self) -> Result<(), StoreError>;
+}
+
+impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
+    fn head(&self) -> Result<Option<Head>, StoreError> {
+        (**self).head()
+    }
+    fn get(&self, kind: RowKind, id: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
+        (**self).get(kind, id, each)
+    }
+    fn find(&self, kind: RowKind, unique: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
+        (**self).find(kind, unique, each)
+    }
+    fn scan(
+        &self,
+        kind: RowKind,
+        filter: RowFilter<'_>,
+        each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        (**self).scan(kind, filter, each)
+    }
+    fn feed(
+        &self,
+        since: Revision,
+        limit: usize,
+        each: &mut dyn FnMut(FeedItem<'_>),
+    ) -> Result<FeedPage, StoreError> {
+        (**self).feed(since, limit, each)
+    }
+    fn audit(
+        &self,
+        query: &AuditQuery<'_>,
+        each: &mut dyn FnMut(&AuditRow) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
+        (**self).audit(query, each)
+    }
+    fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
+        (**self).commit(changeset)
+    }
+    fn stamp(&self) -> Result<Stamp, StoreError> {
+        (**self).stamp()
+    }
+    fn freshness(&self) -> Freshness {
+        (**self).freshness()
+    }
+    fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
+        (**self).add_usage(batch)
+    }
+    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
+        (**self).usage(key, each)
+    }
+    fn close(&self) -> Result<(), StoreError> {
+        (**self).close()
+    }
+}

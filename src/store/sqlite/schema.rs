@@ -1,0 +1,73 @@
+//! The schema: whose database it is, and the steps that bring it up to date.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::store::sqlite::error::{SqliteOpenError, open_error};
+
+/// `krot`: marks a database file as one of ours.
+const APPLICATION_ID: i32 = 0x6B72_6F74;
+
+/// What leads from each schema to the next; `PRAGMA user_version` counts those that were taken.
+const STEPS: [&str; 1] = [concat!(include_str!("schema_1.sql"), include_str!("views_1.sql"))];
+
+/// The latest schema that this version of the library knows.
+pub(super) const SUPPORTED: u32 = STEPS.len() as u32;
+
+/// What a database says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    application: i32,
+    version: i32,
+    /// Whether it holds any table, index, view or trigger.
+    is_empty: bool,
+}
+
+/// Reads what a database says about itself, and changes nothing.
+pub(super) fn recognise(connection: &Connection) -> rusqlite::Result<Found> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get(0));
+    Ok(Found {
+        application: number("PRAGMA application_id")?,
+        version: number("PRAGMA user_version")?,
+        is_empty: connection
+            .query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))?,
+    })
+}
+
+impl Found {
+    /// The schema, when the database is ours, or empty and nobody's.
+    pub(super) fn accept(self, path: &Path) -> Result<u32, SqliteOpenError> {
+        let path = || path.to_owned();
+        let nobodys = self.application == 0 && self.version == 0 && self.is_empty;
+        match u32::try_from(self.version) {
+            Ok(found) if self.application == APPLICATION_ID && found <= SUPPORTED => Ok(found),
+            Ok(found) if self.application == APPLICATION_ID => {
+                Err(SqliteOpenError::NewerSchema { path: path(), found, supported: SUPPORTED })
+            }
+            Ok(_) if nobodys => Ok(0),
+            _ => Err(SqliteOpenError::ForeignDatabase { path: path() }),
+        }
+    }
+}
+
+/// Takes the steps that are missing, each in a transaction of its own together with the number that counts it.
+pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteOpenError> {
+    let failed = |error| open_error(path, error);
+    loop {
+        if recognise(connection).map_err(failed)?.accept(path)? == SUPPORTED {
+            return Ok(());
+        }
+        let transaction =
+            connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+        // Asked again under the lock: another process may have taken the step meanwhile.
+        let version = recognise(&transaction).map_err(failed)?.accept(path)?;
+        let Some(step) = usize::try_from(version).ok().and_then(|version| STEPS.get(version)) else {
+            return Ok(());
+        };
+        transaction.execute_batch(step).map_err(failed)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+        transaction.pragma_update(None, "user_version", version + 1).map_err(failed)?;
+        transaction.commit().map_err(failed)?;
+    }
+}

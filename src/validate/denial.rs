@@ -1,0 +1,162 @@
+//! Denials: the answers of validation that are not a grant.
+
+use std::fmt;
+
+use crate::id::{KeyId, VersionNo};
+use crate::keyring::Generation;
+use crate::lifecycle::Refusal;
+use crate::version::EndReason;
+
+/// Why a validation was denied. Everything but [`DenialReason::Unknown`] and [`DenialReason::Unavailable`] is
+/// told only to whoever presented the right secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DenialReason {
+    /// Not a token, an unknown one, a wrong secret or a wrong prefix: these look alike.
+    Unknown,
+    /// The version or its key was revoked.
+    Revoked,
+    /// The owner is suspended.
+    Suspended,
+    /// The version's lifetime is over.
+    Expired,
+    /// The version's grace after a rotation is over: a newer version is to be used.
+    Retired,
+    /// The version was withdrawn before it was handed over.
+    Cancelled,
+    /// The version was never handed over: its secret can only have leaked.
+    Undelivered,
+    /// The version's window has not begun.
+    NotYet,
+    /// The key's or the owner's row was edited behind the library's back.
+    Tampered,
+    /// The scopes do not cover what was demanded.
+    Scope,
+    /// No answer can be given now; try again.
+    Unavailable(Unavailable),
+}
+
+/// Why no answer can be given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Unavailable {
+    /// The store cannot be read.
+    Store,
+    /// Another caller's catching up with the store takes too long.
+    Timeout,
+    /// A row was written under a master key that this process does not hold yet: add it to the keyring.
+    KeyringBehind(Generation),
+    /// The validator was closed.
+    Closed,
+}
+
+/// What a denial means to the client: the only thing that may leave the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DenialClass {
+    /// The client did not authenticate (HTTP 401).
+    Unauthenticated,
+    /// The client may not do this (HTTP 403).
+    Forbidden,
+    /// No answer can be given now (HTTP 503).
+    Unavailable,
+}
+
+/// A denied validation: an answer, not a failure. Small and `Copy`; names the key once the secret has matched.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Denial {
+    reason: DenialReason,
+    version: Option<(KeyId, VersionNo)>,
+}
+
+impl Denial {
+    pub(crate) const UNKNOWN: Self = Self { reason: DenialReason::Unknown, version: None };
+
+    pub(crate) fn unavailable(why: Unavailable) -> Self {
+        Self { reason: DenialReason::Unavailable(why), version: None }
+    }
+
+    pub(crate) fn of(reason: DenialReason, key: KeyId, version: VersionNo) -> Self {
+        Self { reason, version: Some((key, version)) }
+    }
+
+    /// Why; for the host's own eyes.
+    #[must_use]
+    pub fn reason(&self) -> DenialReason {
+        self.reason
+    }
+
+    /// What may be told to the client.
+    #[must_use]
+    pub fn class(&self) -> DenialClass {
+        match self.reason {
+            DenialReason::Unavailable(_) => DenialClass::Unavailable,
+            DenialReason::Scope => DenialClass::Forbidden,
+            _ => DenialClass::Unauthenticated,
+        }
+    }
+
+    /// The key whose secret was presented, where it matched.
+    #[must_use]
+    pub fn key(&self) -> Option<KeyId> {
+        self.version.map(|(key, _)| key)
+    }
+
+    /// The version whose secret was presented, where it matched.
+    #[must_use]
+    pub fn version(&self) -> Option<VersionNo> {
+        self.version.map(|(_, version)| version)
+    }
+}
+
+impl From<Refusal> for DenialReason {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Revoked | Refusal::Ended(EndReason::Revoked) => Self::Revoked,
+            Refusal::Suspended => Self::Suspended,
+            Refusal::Ended(EndReason::Expired) => Self::Expired,
+            Refusal::Ended(EndReason::Retired) => Self::Retired,
+            Refusal::Ended(EndReason::Cancelled) => Self::Cancelled,
+            Refusal::Undelivered => Self::Undelivered,
+            Refusal::NotYet => Self::NotYet,
+        }
+    }
+}
+
+impl fmt::Display for DenialReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "unknown token",
+            Self::Revoked => "revoked",
+            Self::Suspended => "the owner is suspended",
+            Self::Expired => "expired",
+            Self::Retired => "superseded, and its grace is over",
+            Self::Cancelled => "withdrawn before it was handed over",
+            Self::Undelivered => "never handed over",
+            Self::NotYet => "not valid yet",
+            Self::Tampered => "its record was edited behind the library's back",
+            Self::Scope => "its scopes do not cover the request",
+            Self::Unavailable(Unavailable::Store) => "unavailable: the store cannot be read",
+            Self::Unavailable(Unavailable::Timeout) => "unavailable: catching up takes too long",
+            Self::Unavailable(Unavailable::KeyringBehind(_)) => "unavailable: the keyring is behind",
+            Self::Unavailable(Unavailable::Closed) => "unavailable: the validator was closed",
+        })
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.version {
+            Some((key, version)) => write!(f, "denied: {key} {version}: {}", self.reason),
+            None => write!(f, "denied: {}", self.reason),
+        }
+    }
+}
+
+impl fmt::Debug for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Denial({self})")
+    }
+}
+
+impl std::error::Error for Denial {}
