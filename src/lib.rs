@@ -1,4 +1,28 @@
-//! Embeddable, synchronous API keys.
+#![doc = include_str!("../README.md")]
+//!
+//! # Where to begin
+//!
+//! [`KeyManager`] carries out acts: [`KeyManager::by`] names the actor, and the [`Act`] that it returns has the verbs.
+//! [`Validator`] answers whether a token is valid: a [`Grant`] or a [`Denial`]. [`SqliteStore`] and [`MemoryStore`]
+//! keep the rows; [`KeyStore`] is the trait behind both. [`Keyring`] holds your master keys.
+//!
+//! # Words
+//!
+//! A **key** is the stable identity: owner, name, scopes, metadata. A **version** is one secret of a key; a rotation
+//! adds one. A **token** is the text that a client sends: prefix, locator, secret and checksum. The **locator** is its
+//! public part, safe in logs; a **fingerprint** is the public name of a secret. **Grace** is the time in which a
+//! deprecated version still validates beside its successor. The **high-water mark** is the latest time that a tick has
+//! recorded; the library's own time is the later of the mark and the clock.
+//!
+//! # Time
+//!
+//! All times are [`Timestamp`]s in microseconds. Windows are half open: a version is valid at its `not_before` and no
+//! longer at its end. A [`Clock`] is read once for each operation; [`ManualClock`] makes a year pass in a test.
+//!
+//! # Errors
+//!
+//! [`OpenError`] for opening, [`ManageError`] for acts, [`Denial`] for validation, each with what to do in its text. An
+//! act that answers [`ManageError::OutcomeUnknown`] names a request id: repeat the act under it, and it is done once.
 #![cfg_attr(keyrota_docs, feature(doc_cfg))]
 
 // Words.
@@ -59,6 +83,7 @@ pub use crate::manager::{
 pub use crate::owner::{OwnerRecord, RoleRecord};
 pub use crate::policy::{DeploymentSettings, OwnerLimit, PolicyError, RotationPolicy, RotationPolicyBuilder};
 pub use crate::rotate::{ClockState, Plan, TickReport};
+pub use crate::rotation::{RotationRecord, RotationStatus};
 pub use crate::scope::{Scope, ScopeSet};
 pub use crate::store::memory::MemoryStore;
 #[cfg(feature = "sqlite")]

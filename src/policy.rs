@@ -44,13 +44,11 @@ impl RotationPolicy {
     pub const MAX_LIVE: usize = 2;
 
     /// Begins a policy from the default.
-    #[must_use]
     pub fn builder() -> RotationPolicyBuilder {
         RotationPolicyBuilder { policy: Self::default() }
     }
 
     /// Changes some settings of this policy.
-    #[must_use]
     pub fn to_builder(self) -> RotationPolicyBuilder {
         RotationPolicyBuilder { policy: self }
     }

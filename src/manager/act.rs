@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::actor::{Actor, Context};
 use crate::crypto;
+use crate::due;
 use crate::encode::base62_fixed;
 use crate::error::{ManageError, ReadError};
 use crate::event::Event;
@@ -12,7 +13,7 @@ use crate::key::KeyRecord;
 use crate::lifecycle::{Family, Transition};
 use crate::manager::KeyManager;
 use crate::policy::{DeploymentSettings, RotationPolicy};
-use crate::records::{Record, Records};
+use crate::records::{Record, Records, Stored, StoredFamily};
 use crate::request::{Operation, RequestRecord};
 use crate::seal::SealedCopy;
 use crate::store::{Changeset, CommitError};
@@ -103,13 +104,15 @@ impl<'a> Act<'a> {
                 }
                 (Err(error), _) => return Err(error.into()),
             };
-            if asked_request.is_some() {
-                if let Some(known) = records.get::<RequestRecord>(request.as_str())? {
-                    if known.record.operation != *operation {
-                        return Err(ManageError::RequestReused(request));
-                    }
-                    return repeat(records, &known.record);
+            let known = match &asked_request {
+                Some(request) => records.get::<RequestRecord>(request.as_str())?,
+                None => None,
+            };
+            if let Some(Stored { record, .. }) = known {
+                if record.operation != *operation {
+                    return Err(ManageError::RequestReused(request));
                 }
+                return repeat(records, &record);
             }
             let mut attempt = Attempt {
                 records,
@@ -164,6 +167,16 @@ impl Attempt<'_> {
     /// The policy that a key lives by.
     pub(crate) fn policy_of(&self, key: &KeyRecord) -> Result<RotationPolicy, ManageError> {
         key.policy.map_or_else(|| Ok(self.settings()?.policy), Ok)
+    }
+
+    /// A family as it was read, with what time has made of it by now; that is recorded in the library's own name.
+    pub(crate) fn settled(&mut self, before: &StoredFamily) -> Family {
+        let mut family = before.family.clone();
+        let context = Context::system();
+        for transition in due::plan(&mut family, self.t) {
+            self.changeset.record(Event::of_key(self.t, &transition, &family, &context));
+        }
+        family
     }
 
     /// Records an event for each transition.

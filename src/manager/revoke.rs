@@ -123,9 +123,8 @@ impl Act<'_> {
 
 fn revoke_version(attempt: &mut Attempt<'_>, key: KeyId, number: VersionNo) -> Result<(), ManageError> {
     let before = attempt.records.sound_family(key)?.ok_or(ManageError::UnknownKey(key))?;
-    let mut family = before.family.clone();
-    let mut transitions = family.settle(attempt.t);
-    transitions.extend(lifecycle::revoke_version(&mut family, number, attempt.t)?);
+    let mut family = attempt.settled(&before);
+    let transitions = lifecycle::revoke_version(&mut family, number, attempt.t)?;
     attempt.concerns(key, Some(number));
     if family != before.family {
         before.write(&family, &mut attempt.changeset);
@@ -137,9 +136,8 @@ fn revoke_version(attempt: &mut Attempt<'_>, key: KeyId, number: VersionNo) -> R
 
 fn revoke_key(attempt: &mut Attempt<'_>, key: KeyId) -> Result<(), ManageError> {
     let before = attempt.records.sound_family(key)?.ok_or(ManageError::UnknownKey(key))?;
-    let mut family = before.family.clone();
-    let mut transitions = family.settle(attempt.t);
-    transitions.extend(lifecycle::revoke_key(&mut family, attempt.t));
+    let mut family = attempt.settled(&before);
+    let transitions = lifecycle::revoke_key(&mut family, attempt.t);
     attempt.concerns(key, None);
     if family != before.family {
         before.write(&family, &mut attempt.changeset);

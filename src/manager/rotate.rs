@@ -164,9 +164,8 @@ impl Act<'_> {
                 let before = attempt.records.family(key)?.ok_or(ManageError::UnknownKey(key))?;
                 let owner = enabled_owner(attempt, &before.family.key)?;
                 let policy = attempt.policy_of(&before.family.key)?;
-                let mut family = before.family.clone();
-                let mut transitions = family.settle(attempt.t);
-                transitions.extend(rule(&mut family, &policy, attempt.t)?);
+                let mut family = attempt.settled(&before);
+                let transitions = rule(&mut family, &policy, attempt.t)?;
                 before.write(&family, &mut attempt.changeset);
                 attempt.record(&transitions, &family);
                 attempt.concerns(key, None);
@@ -190,8 +189,7 @@ fn enabled_owner(attempt: &mut Attempt<'_>, key: &KeyRecord) -> Result<OwnerReco
 
 fn rotate(attempt: &mut Attempt<'_>, how: RotateNow) -> Result<RotatedKey, ManageError> {
     let before = attempt.records.family(how.key)?.ok_or(ManageError::UnknownKey(how.key))?;
-    let mut family = before.family.clone();
-    let mut transitions = family.settle(attempt.t);
+    let mut family = attempt.settled(&before);
     let counted = before.family.key.revoked_at.is_none() && family.live(attempt.t).next().is_some();
     if counted {
         enabled_owner(attempt, &before.family.key)?;
@@ -207,7 +205,7 @@ fn rotate(attempt: &mut Attempt<'_>, how: RotateNow) -> Result<RotatedKey, Manag
         reason: attempt.context.reason.clone(),
         supersede: how.supersede,
     };
-    transitions.extend(lifecycle::rotate(&mut family, order, minted, &policy, attempt.t)?);
+    let transitions = lifecycle::rotate(&mut family, order, minted, &policy, attempt.t)?;
     before.write(&family, &mut attempt.changeset);
     attempt.record(&transitions, &family);
     let version = family.versions.last().map_or(VersionNo::FIRST, |version| version.number);

@@ -11,6 +11,7 @@ use crate::manager::KeyManager;
 use crate::owner::OwnerRecord;
 use crate::policy::RotationPolicy;
 use crate::records::Records;
+use crate::rotation::RotationRecord;
 use crate::scope::ScopeSet;
 use crate::store::RowFilter;
 use crate::time::Timestamp;
@@ -235,6 +236,16 @@ impl KeyManager {
         let t = self.now()?;
         let family = self.inner.records.family(key)?.ok_or(ManageError::UnknownKey(key))?.family;
         Ok(key_info(&family, &owner_of(&self.inner.records, &family.key)?, t))
+    }
+
+    /// The rotations of a key, oldest first.
+    ///
+    /// # Errors
+    /// [`ManageError`] when the store cannot be read, or a row cannot be believed.
+    pub fn rotations(&self, key: KeyId) -> Result<Vec<RotationRecord>, ManageError> {
+        let parent = key.to_string();
+        let found = self.inner.records.scan::<RotationRecord>(RowFilter::Parent(&parent), usize::MAX)?;
+        Ok(found.into_iter().map(|stored| stored.map(|stored| stored.record)).collect::<Result<_, _>>()?)
     }
 
     /// Up to `limit` keys (1 to 1000) that the filter asks for, after the key `after`.

@@ -150,11 +150,11 @@ impl Replica {
                 if let Some(known) = known {
                     self.slots.insert(known, held());
                 }
-                if let (Some(claimed), None) = (claimed, known) {
-                    if let Entry::Vacant(vacant) = self.slots.entry(claimed) {
-                        vacant.insert(held());
-                        self.locators.insert(name.1.clone(), claimed);
-                    }
+                if let (Some(claimed), None) = (claimed, known)
+                    && let Entry::Vacant(vacant) = self.slots.entry(claimed)
+                {
+                    vacant.insert(held());
+                    self.locators.insert(name.1.clone(), claimed);
                 }
                 let id = name.1.clone();
                 self.findings.insert(name, Finding { kind: RowKind::Version, id, missing_generation });
