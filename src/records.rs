@@ -17,7 +17,9 @@ use crate::policy::DeploymentSettings;
 use crate::request::RequestRecord;
 use crate::rotation::RotationRecord;
 use crate::seal::SealedCopy;
-use crate::store::{Changeset, Draft, HeadBody, KeyStore, Revision, RowFilter, RowIndex, RowKind, RowRef};
+use crate::store::{
+    Changeset, Draft, HeadBody, KeyStore, Revision, RowFilter, RowIndex, RowIndexRef, RowKind, RowRef,
+};
 use crate::time::Timestamp;
 use crate::version::VersionRecord;
 
@@ -144,12 +146,11 @@ impl Record for SealedCopy {
     }
 }
 
-/// A record with what its row says beside it.
+/// A record with the revision of its row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored<R> {
     pub(crate) record: R,
     pub(crate) revision: Revision,
-    pub(crate) index: RowIndex,
 }
 
 /// The record in a row, once its MAC is found right.
@@ -160,7 +161,7 @@ pub(crate) fn read<R: Record>(row: &RowRef<'_>, keyring: &Keyring) -> Result<Sto
     if row.kind != R::KIND || record.row_id() != row.id {
         return Err(tampered());
     }
-    Ok(Stored { record, revision: row.revision, index: row.to_row().index })
+    Ok(Stored { record, revision: row.revision })
 }
 
 /// A family as it was read, so that what an act changed can be written with the revisions it relied on.
@@ -229,8 +230,8 @@ impl KeyState {
     pub(crate) const REVOKED: &'static str = "revoked";
 
     /// Whether the key counts against its owner's limit at `t`.
-    pub(crate) fn counts(index: &RowIndex, t: Timestamp) -> bool {
-        index.state.as_deref() == Some(Self::LIVE) && index.ends_at.is_none_or(|end| t < end)
+    pub(crate) fn counts(index: &RowIndexRef<'_>, t: Timestamp) -> bool {
+        index.state == Some(Self::LIVE) && index.ends_at.is_none_or(|end| t < end)
     }
 }
 

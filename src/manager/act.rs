@@ -49,6 +49,8 @@ pub(crate) enum Urgency {
 pub(crate) struct Attempt<'a> {
     pub(crate) records: &'a Records,
     pub(crate) context: &'a Context,
+    /// What the clock showed when the act began.
+    pub(crate) clock: Timestamp,
     /// The time of the act: the clock's, but never before the high-water mark.
     pub(crate) t: Timestamp,
     pub(crate) changeset: Changeset,
@@ -81,7 +83,7 @@ impl<'a> Act<'a> {
         operation: &Operation,
         urgency: Urgency,
         mut decide: impl FnMut(&mut Attempt<'_>) -> Result<T, ManageError>,
-        repeat: impl Fn(&Records, &RequestRecord) -> Result<T, ManageError>,
+        repeat: impl Fn(&Records, &RequestRecord, Timestamp) -> Result<T, ManageError>,
     ) -> Result<T, ManageError> {
         let Self { keys, actor, reason, request } = self;
         let mut context = Context::new(actor, reason, request)?;
@@ -112,11 +114,12 @@ impl<'a> Act<'a> {
                 if record.operation != *operation {
                     return Err(ManageError::RequestReused(request));
                 }
-                return repeat(records, &record);
+                return repeat(records, &record, t);
             }
             let mut attempt = Attempt {
                 records,
                 context: &context,
+                clock: now,
                 t,
                 changeset,
                 asked_request: asked_request.as_ref(),

@@ -168,8 +168,8 @@ impl Act<'_> {
             &Operation::new("issue", &new),
             Urgency::Ordinary,
             |attempt| issue(attempt, &new, prefix),
-            |records, request| {
-                let (key, version, token) = replayed(records, request, keys.now()?)?;
+            |records, request, t| {
+                let (key, version, token) = replayed(records, request, t)?;
                 let family = records.family(key)?.ok_or(ManageError::UnknownKey(key))?.family;
                 let valid_until = family.version(version).and_then(|version| family.end(version));
                 Ok(IssuedKey { key, version, token, valid_until })
@@ -237,7 +237,8 @@ pub(crate) fn claim_place(attempt: &mut Attempt<'_>, owner: OwnerId) -> Result<(
     let filter = RowFilter::Owner { owner: owner.as_str(), after: None };
     attempt.records.store.scan(RowKind::Key, filter, &mut |row| {
         // An edited row still holds its place: editing must not make room.
-        counted += u32::from(KeyState::counts(&row.to_row().index, attempt.t));
+        let counts = KeyState::counts(&row.index, attempt.t) || row.verify(&attempt.records.keyring).is_err();
+        counted += u32::from(counts);
         if counted >= limit.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     if counted >= limit.get() {

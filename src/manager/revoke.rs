@@ -98,7 +98,7 @@ impl Act<'_> {
             &Operation::new("resume", &owner),
             Urgency::Ordinary,
             |attempt| set_suspended(attempt, owner, false),
-            |_, _| Ok(()),
+            |_, _, _| Ok(()),
         )?;
         marks.lift(Mark::Suspended(owner));
         Ok(())
@@ -111,7 +111,7 @@ impl Act<'_> {
         decide: impl FnMut(&mut Attempt<'_>) -> Result<(), ManageError>,
     ) -> Result<(), ManageError> {
         let marks = self.keys.inner.marks.clone();
-        let outcome = self.perform(operation, Urgency::Emergency, decide, |_, _| Ok(()));
+        let outcome = self.perform(operation, Urgency::Emergency, decide, |_, _, _| Ok(()));
         match &outcome {
             Ok(()) => marks.lift(mark),
             Err(error) if leaves_open(error) => marks.set(mark),

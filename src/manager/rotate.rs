@@ -8,11 +8,10 @@ use crate::key::KeyRecord;
 use crate::lifecycle::{self, Family, LifecycleError, RotationOrder, Transition};
 use crate::manager::act::{Act, Attempt, Urgency, replayed};
 use crate::manager::issue::{claim_place, mint};
-use crate::manager::view::{KeyInfo, key_info};
+use crate::manager::view::{KeyInfo, key_info, look};
 use crate::owner::OwnerRecord;
 use crate::policy::RotationPolicy;
-use crate::records::Records;
-use crate::request::{Operation, RequestRecord};
+use crate::request::Operation;
 use crate::time::Timestamp;
 use crate::token::SecretToken;
 
@@ -113,13 +112,12 @@ impl Act<'_> {
     /// is open.
     pub fn rotate(self, how: impl Into<RotateNow>) -> Result<RotatedKey, ManageError> {
         let how = how.into();
-        let keys = self.keys;
         self.perform(
             &Operation::new("rotate", &how),
             Urgency::Ordinary,
             |attempt| rotate(attempt, how),
-            |records, request| {
-                let (key, version, token) = replayed(records, request, keys.now()?)?;
+            |records, request, t| {
+                let (key, version, token) = replayed(records, request, t)?;
                 let family = records.family(key)?.ok_or(ManageError::UnknownKey(key))?.family;
                 Ok(RotatedKey::new(&family, version, token))
             },
@@ -156,7 +154,6 @@ impl Act<'_> {
         arguments: &impl Serialize,
         rule: impl Fn(&mut Family, &RotationPolicy, Timestamp) -> Result<Vec<Transition>, LifecycleError>,
     ) -> Result<KeyInfo, ManageError> {
-        let keys = self.keys;
         self.perform(
             &Operation::new(name, arguments),
             Urgency::Ordinary,
@@ -171,7 +168,7 @@ impl Act<'_> {
                 attempt.concerns(key, None);
                 Ok(key_info(&family, &owner, attempt.t))
             },
-            |_: &Records, _: &RequestRecord| keys.get(key),
+            |records, _, t| look(records, key, t),
         )
     }
 }

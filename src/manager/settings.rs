@@ -36,7 +36,7 @@ impl Act<'_> {
                 }
                 Ok(())
             },
-            |_, _| Ok(()),
+            |_, _, _| Ok(()),
         )
     }
 
@@ -85,12 +85,11 @@ impl Act<'_> {
     /// # Errors
     /// [`ManageError::NothingToConfirm`] and others.
     pub fn confirm_clock(self, now: Timestamp) -> Result<(), ManageError> {
-        let clock = self.keys.inner.clock.now();
         self.perform(
             &Operation::new("confirm_clock", &now),
             Urgency::Ordinary,
             |attempt| {
-                let mark = attempt.records.head()?.high_water;
+                let (mark, clock) = (attempt.records.head()?.high_water, attempt.clock);
                 if now <= mark || now > clock {
                     return Err(ManageError::NothingToConfirm { mark, clock });
                 }
@@ -100,7 +99,7 @@ impl Act<'_> {
                 attempt.changeset.record(event);
                 Ok(())
             },
-            |_, _| Ok(()),
+            |_, _, _| Ok(()),
         )
     }
 
@@ -122,7 +121,7 @@ impl Act<'_> {
                 }
                 Ok(())
             },
-            |_, _| Ok(()),
+            |_, _, _| Ok(()),
         )
     }
 
@@ -154,7 +153,7 @@ impl Act<'_> {
                 ));
                 Ok(())
             },
-            |_, _| Ok(()),
+            |_, _, _| Ok(()),
         )
     }
 }

@@ -233,9 +233,7 @@ impl KeyManager {
     /// # Errors
     /// [`ManageError::UnknownKey`], or that the store cannot be read or believed.
     pub fn get(&self, key: KeyId) -> Result<KeyInfo, ManageError> {
-        let t = self.now()?;
-        let family = self.inner.records.family(key)?.ok_or(ManageError::UnknownKey(key))?.family;
-        Ok(key_info(&family, &owner_of(&self.inner.records, &family.key)?, t))
+        look(&self.inner.records, key, self.now()?)
     }
 
     /// The rotations of a key, oldest first.
@@ -342,6 +340,12 @@ impl KeyManager {
         let found = self.inner.records.scan::<OwnerRecord>(RowFilter::All { after: None }, usize::MAX)?;
         Ok(found.into_iter().map(|stored| stored.map(|stored| stored.record)).collect::<Result<_, _>>()?)
     }
+}
+
+/// A key as it is at `t`.
+pub(crate) fn look(records: &Records, key: KeyId, t: Timestamp) -> Result<KeyInfo, ManageError> {
+    let family = records.family(key)?.ok_or(ManageError::UnknownKey(key))?.family;
+    Ok(key_info(&family, &owner_of(records, &family.key)?, t))
 }
 
 /// A key whose owner's row is missing was robbed of it: no act removes an owner.

@@ -64,6 +64,21 @@ impl Counts {
 
     /// Hands all counts to the store; when it refuses them, they are kept for the next time.
     pub(crate) fn flush(&self, store: &dyn KeyStore, now: Timestamp) -> Result<usize, StoreError> {
+        // The lock is not held while the store writes: a catch-up that finds a new version needs it.
+        let taken = self.take();
+        if taken.is_empty() {
+            return Ok(0);
+        }
+        let entries = taken.iter().map(|(_, entry)| entry.clone()).collect();
+        let batch = UsageBatch { writer: self.writer.clone(), flushed_at: now, entries };
+        let added = store.add_usage(&batch);
+        if added.is_err() {
+            taken.iter().for_each(|(counter, entry)| counter.add(entry));
+        }
+        added.map(|()| taken.len())
+    }
+
+    fn take(&self) -> Vec<(Arc<Counter>, UsageEntry)> {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let taken: Vec<_> = counters
             .iter()
@@ -71,16 +86,8 @@ impl Counts {
                 Some((Arc::clone(counter), counter.take(*key, *version)?))
             })
             .collect();
-        if !taken.is_empty() {
-            let entries = taken.iter().map(|(_, entry)| entry.clone()).collect();
-            let batch = UsageBatch { writer: self.writer.clone(), flushed_at: now, entries };
-            if let Err(error) = store.add_usage(&batch) {
-                taken.iter().for_each(|(counter, entry)| counter.add(entry));
-                return Err(error);
-            }
-        }
-        // Counters that only this map still holds belong to versions that are gone.
+        // A counter that only this map holds belongs to a version that is gone, and has nothing more to tell.
         counters.retain(|_, counter| Arc::strong_count(counter) > 1);
-        Ok(taken.len())
+        taken
     }
 }

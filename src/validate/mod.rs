@@ -239,32 +239,35 @@ impl std::fmt::Debug for Validator {
 }
 
 /// The slot whose secret was presented. All that is not it looks and takes alike: the same hashes, the same
-/// comparison.
+/// comparison. While more than one generation is held, everybody is hashed twice, so that the time does not tell a
+/// locator of an older generation from an unknown one.
 fn authenticate<'a>(
     token: &PresentedToken<'_>,
     synced: &'a Synced,
     keyring: &Keyring,
 ) -> Result<&'a VersionSlot, Denial> {
     const NOBODY: [u8; 32] = [0; 32];
+    let current = keyring.current();
     let held = synced.replica.slot(&token.locator);
-    let generation = match held {
-        Some(Held::Sound(slot)) => slot.version.digest.generation,
+    let (generation, stored) = match held {
+        Some(Held::Sound(slot)) => (slot.version.digest.generation, &slot.version.digest.bytes),
         Some(Held::Behind(generation)) => {
             return Err(Denial::unavailable(Unavailable::KeyringBehind(*generation)));
         }
-        Some(Held::Tampered) | None => keyring.current(),
+        Some(Held::Tampered) | None => (current, &NOBODY),
     };
-    let current = SecretDigest::of(token, keyring.current(), keyring.current_keys());
-    let stored = match held {
-        Some(Held::Sound(slot)) => &slot.version.digest.bytes,
-        _ => &NOBODY,
-    };
-    let presented = if generation == keyring.current() {
-        current
-    } else {
+    let hash = |generation| {
         let behind = Denial::unavailable(Unavailable::KeyringBehind(generation));
-        SecretDigest::of(token, generation, keyring.keys(generation).ok_or(behind)?)
+        Ok(SecretDigest::of(token, generation, keyring.keys(generation).ok_or(behind)?))
     };
+    let under_current = hash(current)?;
+    let other = if generation == current {
+        keyring.generations().find(|held| *held != current)
+    } else {
+        Some(generation)
+    };
+    let under_other = other.map(hash).transpose()?;
+    let presented = if generation == current { under_current } else { under_other.unwrap_or(under_current) };
     let matches = crypto::ct_eq_32(&presented.bytes, stored);
     match held {
         Some(Held::Sound(slot)) if matches => Ok(slot),
