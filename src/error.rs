@@ -102,6 +102,12 @@ pub enum ManageError {
     /// There is no such key.
     #[error("there is no key {0}")]
     UnknownKey(KeyId),
+    /// No version of the key is left to be replaced; rotate it instead.
+    #[error("no version of {0} is left to be replaced; rotate it instead")]
+    NothingToReplace(KeyId),
+    /// The key could do more afterwards than before; say so with `widen()`, or give it less.
+    #[error("{0} could do more afterwards than before; say so with widen(), or give it less")]
+    WouldWiden(KeyId),
     /// There is no such role; set it first.
     #[error("there is no role {0}; set it first")]
     UnknownRole(RoleName),

@@ -31,12 +31,18 @@ pub enum EventKind {
     VersionReactivated,
     /// A version ended; `end_reason` says why.
     VersionEnded,
+    /// The secret of a version is known to be in wrong hands.
+    VersionCompromised,
     /// A rotation is complete: the leaving version has ended.
     RotationCompleted,
     /// A rotation was rolled back.
     RotationRolledBack,
     /// The whole key was revoked.
     KeyRevoked,
+    /// The key's name, metadata, scopes or role were changed; `subject` says which.
+    KeyEdited,
+    /// A key that had been over for long was removed, with its versions.
+    KeyPurged,
     /// An owner was entered.
     OwnerAdded,
     /// An owner's limit or ceiling of scopes was changed.
@@ -67,9 +73,12 @@ impl EventKind {
             Self::VersionDeprecated => "version_deprecated",
             Self::VersionReactivated => "version_reactivated",
             Self::VersionEnded => "version_ended",
+            Self::VersionCompromised => "version_compromised",
             Self::RotationCompleted => "rotation_completed",
             Self::RotationRolledBack => "rotation_rolled_back",
             Self::KeyRevoked => "key_revoked",
+            Self::KeyEdited => "key_edited",
+            Self::KeyPurged => "key_purged",
             Self::OwnerAdded => "owner_added",
             Self::OwnerChanged => "owner_changed",
             Self::OwnerSuspended => "owner_suspended",
@@ -211,6 +220,11 @@ impl Event {
                 old_fingerprint: name(Some(version)),
                 end_reason: Some(reason),
                 ..kind(EventKind::VersionEnded)
+            },
+            Transition::VersionCompromised { version } => Self {
+                version: Some(version),
+                old_fingerprint: name(Some(version)),
+                ..kind(EventKind::VersionCompromised)
             },
             Transition::RotationCompleted { rotation, at } => {
                 Self { at, rotation: Some(rotation), ..kind(EventKind::RotationCompleted) }

@@ -77,8 +77,9 @@ pub use crate::key::{Metadata, MetadataError};
 pub use crate::keyring::{Generation, Keyring, KeyringError, MasterKey};
 pub use crate::lifecycle::LifecycleError;
 pub use crate::manager::{
-    Act, AuditFilter, AuditVerdict, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage,
-    KeyStatus, NewKey, RevokeTarget, RollBack, RotateNow, RotatedKey, VersionInfo,
+    Act, AuditFilter, AuditVerdict, EditKey, Evidence, IssuedKey, KeyFilter, KeyInfo, KeyManager,
+    KeyManagerBuilder, KeyPage, KeyStatus, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack,
+    RotateNow, RotatedKey, VersionInfo,
 };
 pub use crate::owner::{OwnerRecord, RoleRecord};
 pub use crate::policy::{DeploymentSettings, OwnerLimit, PolicyError, RotationPolicy, RotationPolicyBuilder};

@@ -185,6 +185,20 @@ impl StoredFamily {
     }
 }
 
+impl StoredFamily {
+    /// Removes the key with its versions and its open rotation.
+    pub(crate) fn delete(&self, changeset: &mut Changeset) {
+        fn delete<R: Record>(records: &[R], revisions: &[Revision], changeset: &mut Changeset) {
+            for (record, revision) in records.iter().zip(revisions) {
+                changeset.delete(R::KIND, record.row_id(), *revision);
+            }
+        }
+        delete(&self.family.versions, &self.versions, changeset);
+        delete(&self.family.rotations, &self.rotations, changeset);
+        changeset.delete(RowKind::Key, self.family.key.row_id(), self.key);
+    }
+}
+
 /// Writes a family that is not in the store yet.
 pub(crate) fn insert_family(family: &Family, changeset: &mut Changeset) {
     changeset.insert(key_draft(family));
@@ -228,6 +242,11 @@ impl KeyState {
     pub(crate) const LIVE: &'static str = "live";
     pub(crate) const ENDED: &'static str = "ended";
     pub(crate) const REVOKED: &'static str = "revoked";
+
+    /// Whether the row says that no version is left.
+    pub(crate) fn is_over(index: &RowIndexRef<'_>) -> bool {
+        matches!(index.state, Some(Self::ENDED | Self::REVOKED))
+    }
 
     /// Whether the key counts against its owner's limit at `t`.
     pub(crate) fn counts(index: &RowIndexRef<'_>, t: Timestamp) -> bool {

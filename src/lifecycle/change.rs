@@ -31,7 +31,7 @@ pub(crate) fn issue(
 }
 
 /// A version that is active from its making.
-fn mint(
+pub(super) fn mint(
     family: &Family,
     number: VersionNo,
     not_before: Timestamp,
@@ -98,8 +98,7 @@ pub(crate) fn rotate(
         }
         _ => {}
     }
-    let last = family.versions.iter().map(|version| version.number).max().unwrap_or(VersionNo::new(0));
-    let number = last.next().ok_or(LifecycleError::VersionsExhausted)?;
+    let number = next_number(family)?;
     let not_before = family.active().map_or(t, |active| active.not_before.max(t));
     let successor = mint(family, number, not_before, minted, policy, t)?;
     let grace_end = t.plus(policy.overlap())?;
@@ -109,31 +108,53 @@ pub(crate) fn rotate(
         family.at_stage_mut(Stage::Deprecated).for_each(|version| version.grace_end = Some(t));
         transitions.extend(family.settle(t));
     }
-    transitions.push(Transition::VersionIssued { version: number, until: family.end(&successor) });
-    transitions.extend(deprecate_active(family, grace_end, t));
+    let deprecated = deprecate_active(family, grace_end, t);
     let leaving = family.versions.iter().filter(|version| version.stage == Stage::Deprecated);
     let leaving = leaving.max_by_key(|version| (version.deprecated_at, version.number));
-    let (old, until) =
-        (leaving.map(|version| version.number), leaving.and_then(|version| family.end(version)));
-    transitions.push(Transition::RotationStarted { rotation: order.id, old, new: number, until });
+    let leaving = leaving.map(|version| version.number);
+    let [issued, started] = start_rotation(family, order, leaving, successor, t);
+    transitions.push(issued);
+    transitions.extend(deprecated);
+    transitions.push(started);
+    // With no overlap, or nothing that leaves, the rotation is complete at once.
+    transitions.extend(family.settle(t));
+    Ok(transitions)
+}
+
+/// The number after the last; none is used twice.
+pub(super) fn next_number(family: &Family) -> Result<VersionNo, LifecycleError> {
+    let last = family.versions.iter().map(|version| version.number).max().unwrap_or(VersionNo::new(0));
+    last.next().ok_or(LifecycleError::VersionsExhausted)
+}
+
+/// Adds the successor, and the record of its rotation.
+pub(super) fn start_rotation(
+    family: &mut Family,
+    order: RotationOrder,
+    old: Option<VersionNo>,
+    successor: VersionRecord,
+    t: Timestamp,
+) -> [Transition; 2] {
+    let new = successor.number;
+    let issued = Transition::VersionIssued { version: new, until: family.end(&successor) };
+    let until = old.and_then(|old| family.version(old)).and_then(|old| family.end(old));
+    let started = Transition::RotationStarted { rotation: order.id, old, new, until };
     family.versions.push(successor);
     family.rotations.push(RotationRecord {
         id: order.id,
         key: family.key.id,
         old,
-        new: number,
+        new,
         status: RotationStatus::GracePeriod,
         actor: order.actor,
         reason: order.reason,
         started_at: t,
         finished_at: None,
     });
-    // With no overlap, or nothing that leaves, the rotation is complete at once.
-    transitions.extend(family.settle(t));
-    Ok(transitions)
+    [issued, started]
 }
 
-fn alive(key: &KeyRecord, t: Timestamp) -> Result<(), LifecycleError> {
+pub(super) fn alive(key: &KeyRecord, t: Timestamp) -> Result<(), LifecycleError> {
     match (key.revoked_at, key.hard_end) {
         (Some(_), _) => Err(LifecycleError::KeyRevoked),
         (None, Some(at)) if at <= t => Err(LifecycleError::KeyEnded { at }),
@@ -142,7 +163,11 @@ fn alive(key: &KeyRecord, t: Timestamp) -> Result<(), LifecycleError> {
 }
 
 /// V6: the grace never outlives the version's own expiry.
-fn deprecate_active(family: &mut Family, grace_end: Timestamp, t: Timestamp) -> Option<Transition> {
+pub(super) fn deprecate_active(
+    family: &mut Family,
+    grace_end: Timestamp,
+    t: Timestamp,
+) -> Option<Transition> {
     let hard_end = family.key.hard_end;
     let version = family.at_stage_mut(Stage::Active).next()?;
     version.stage = Stage::Deprecated;

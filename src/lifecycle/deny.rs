@@ -1,36 +1,96 @@
-//! Acts that end versions for good: revoking one, or a whole key.
+//! Acts that end versions for good: revoking one, a whole key, or all but a fresh one.
+
+use std::time::Duration;
 
 use crate::id::VersionNo;
-use crate::lifecycle::{Family, LifecycleError, Transition, finish};
+use crate::lifecycle::change::{RotationOrder, alive, deprecate_active, mint, next_number, start_rotation};
+use crate::lifecycle::{Family, LifecycleError, Minted, Transition, finish, is_over};
+use crate::policy::RotationPolicy;
 use crate::time::Timestamp;
-use crate::version::EndReason;
+use crate::version::{EndReason, Stage, VersionRecord};
+
+/// The longest that a compromised version may still validate beside its replacement.
+const MAX_EMERGENCY_GRACE: Duration = Duration::from_secs(4 * 3_600);
 
 /// V12 for one version, ended or not. Repeating it changes nothing.
 pub(crate) fn revoke_version(
     family: &mut Family,
     number: VersionNo,
+    compromised: bool,
     t: Timestamp,
 ) -> Result<Vec<Transition>, LifecycleError> {
     let version = family.versions.iter_mut().find(|version| version.number == number);
     let version = version.ok_or(LifecycleError::NoSuchVersion(number))?;
     let mut transitions = Vec::new();
-    if !version.is_revoked() {
-        finish(version, EndReason::Revoked, t, &mut transitions);
-    }
+    revoke(version, compromised, t, &mut transitions);
     transitions.extend(family.settle(t));
     Ok(transitions)
 }
 
 /// V12 for the whole key. Repeating it changes nothing.
-pub(crate) fn revoke_key(family: &mut Family, t: Timestamp) -> Vec<Transition> {
+pub(crate) fn revoke_key(family: &mut Family, compromised: bool, t: Timestamp) -> Vec<Transition> {
     let mut transitions = Vec::new();
     if family.key.revoked_at.is_none() {
         family.key.revoked_at = Some(t);
         transitions.push(Transition::KeyRevoked { at: t });
     }
-    for version in family.versions.iter_mut().filter(|version| !version.is_revoked()) {
-        finish(version, EndReason::Revoked, t, &mut transitions);
-    }
+    family.versions.iter_mut().for_each(|version| revoke(version, compromised, t, &mut transitions));
     transitions.extend(family.settle(t));
     transitions
+}
+
+fn revoke(version: &mut VersionRecord, compromised: bool, t: Timestamp, transitions: &mut Vec<Transition>) {
+    if !version.is_revoked() {
+        finish(version, EndReason::Revoked, t, transitions);
+    }
+    if compromised {
+        mark_compromised(version, transitions);
+    }
+}
+
+fn mark_compromised(version: &mut VersionRecord, transitions: &mut Vec<Transition>) {
+    if !version.compromised {
+        version.compromised = true;
+        transitions.push(Transition::VersionCompromised { version: version.number });
+    }
+}
+
+/// An emergency: a fresh version, and every other one revoked as compromised in the same commit. With a grace, the
+/// version in use validates until that is over, but is never rolled back to.
+pub(crate) fn replace(
+    family: &mut Family,
+    order: RotationOrder,
+    grace: Duration,
+    minted: Minted,
+    policy: &RotationPolicy,
+    t: Timestamp,
+) -> Result<Vec<Transition>, LifecycleError> {
+    alive(&family.key, t)?;
+    if grace > MAX_EMERGENCY_GRACE {
+        return Err(LifecycleError::GraceTooLong);
+    }
+    let grace_end = t.plus(grace)?;
+    let number = next_number(family)?;
+    let not_before = family.active().map_or(t, |active| active.not_before.max(t));
+    let successor = mint(family, number, not_before, minted, policy, t)?;
+
+    let mut transitions = Vec::new();
+    let in_use = if grace.is_zero() { None } else { family.active().map(|active| active.number) };
+    let leaving = family.active().map(|active| active.number);
+    if in_use.is_some() {
+        transitions.extend(deprecate_active(family, grace_end, t));
+    }
+    for version in &mut family.versions {
+        let runs_out =
+            Some(version.number) == in_use && !is_over(super::end(version, family.key.hard_end), t);
+        if runs_out && version.stage == Stage::Deprecated {
+            mark_compromised(version, &mut transitions);
+        } else {
+            revoke(version, true, t, &mut transitions);
+        }
+    }
+    transitions.extend(family.settle(t));
+    transitions.extend(start_rotation(family, order, leaving, successor, t));
+    transitions.extend(family.settle(t));
+    Ok(transitions)
 }

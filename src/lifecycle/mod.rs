@@ -15,7 +15,7 @@ use crate::token::Locator;
 use crate::version::{EndReason, Stage, VersionRecord};
 
 pub(crate) use change::{RotationOrder, deprecate, issue, roll_back, rotate};
-pub(crate) use deny::{revoke_key, revoke_version};
+pub(crate) use deny::{replace, revoke_key, revoke_version};
 
 /// An act that the rules forbid now; nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +64,9 @@ pub enum LifecycleError {
     /// A date lies beyond the year 9999.
     #[error(transparent)]
     Time(#[from] TimeError),
+    /// A compromised version may validate for at most 4 hours beside its replacement.
+    #[error("a compromised version may stay valid for at most 4 hours beside its replacement")]
+    GraceTooLong,
     /// The key has used up all version numbers.
     #[error("the key has used up its version numbers; issue a new key")]
     VersionsExhausted,
@@ -87,6 +90,7 @@ pub(crate) enum Transition {
     VersionDeprecated { version: VersionNo, until: Option<Timestamp> },
     VersionReactivated { version: VersionNo, until: Option<Timestamp> },
     VersionEnded { version: VersionNo, reason: EndReason, at: Timestamp },
+    VersionCompromised { version: VersionNo },
     RotationCompleted { rotation: RotationId, at: Timestamp },
     RotationRolledBack { rotation: RotationId, at: Timestamp },
     KeyRevoked { at: Timestamp },

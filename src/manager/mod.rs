@@ -1,8 +1,11 @@
 //! The manager: every act on keys, and the tick.
 
 mod act;
+mod edit;
+mod emergency;
 mod issue;
 mod log;
+mod purge;
 mod revoke;
 mod rotate;
 mod settings;
@@ -28,9 +31,12 @@ use crate::token::{self, Prefix};
 use crate::validate::{Marks, Validator, ValidatorBuilder, check_keyring};
 
 pub use act::Act;
+pub use edit::EditKey;
+pub use emergency::{Evidence, Replace};
 pub use issue::{IssuedKey, NewKey};
 pub use log::{AuditFilter, AuditVerdict};
-pub use revoke::RevokeTarget;
+pub use purge::PurgeReport;
+pub use revoke::{Revoke, RevokeTarget};
 pub use rotate::{RollBack, RotateNow, RotatedKey};
 pub use view::{KeyFilter, KeyInfo, KeyPage, KeyStatus, VersionInfo};
 

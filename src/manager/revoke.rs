@@ -8,10 +8,11 @@ use crate::id::{KeyId, OwnerId, VersionNo};
 use crate::lifecycle;
 use crate::manager::act::{Act, Attempt, Urgency};
 use crate::owner::OwnerRecord;
-use crate::records::{Record, Stored};
-use crate::request::Operation;
+use crate::records::{Record, Records, Stored};
+use crate::request::{Operation, RequestRecord};
 use crate::seal::SealedCopy;
 use crate::store::{RowFilter, RowKind};
+use crate::time::Timestamp;
 use crate::validate::Mark;
 
 /// What to revoke: a whole key, one version of it, or all keys of an owner.
@@ -54,6 +55,33 @@ impl From<RevokeTarget> for Mark {
     }
 }
 
+/// How to revoke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[must_use]
+pub struct Revoke {
+    target: RevokeTarget,
+    compromised: bool,
+}
+
+impl Revoke {
+    /// Revokes this.
+    pub fn of(target: impl Into<RevokeTarget>) -> Self {
+        Self { target: target.into(), compromised: false }
+    }
+
+    /// Also records that the secrets are known to be in wrong hands.
+    pub fn compromised(mut self) -> Self {
+        self.compromised = true;
+        self
+    }
+}
+
+impl<T: Into<RevokeTarget>> From<T> for Revoke {
+    fn from(target: T) -> Self {
+        Self::of(target)
+    }
+}
+
 /// Whether after this error the thing may or may not be denied in the store.
 fn leaves_open(error: &ManageError) -> bool {
     use ManageError::{Busy, NotWritten, OutcomeUnknown, Read};
@@ -62,18 +90,21 @@ fn leaves_open(error: &ManageError) -> bool {
 
 impl Act<'_> {
     /// Revokes a key, one version of it, or all keys of an owner. Immediate and final: every validation that begins
-    /// after this returned denies, in every process on the same store. Repeating it changes nothing.
+    /// after this returned denies, in every process on the same store. Repeating it changes nothing. Pass what to revoke,
+    /// or [`Revoke`] for its options.
     ///
     /// # Errors
     /// [`ManageError`]. When the store failed, this process denies all the same until a repetition succeeds; other
     /// processes do not know of it yet.
-    pub fn revoke(self, target: impl Into<RevokeTarget>) -> Result<(), ManageError> {
-        let target = target.into();
-        self.deny(target.into(), &Operation::new("revoke", &target), |attempt| match target {
-            RevokeTarget::Key(key) => revoke_key(attempt, key),
-            RevokeTarget::Version(key, version) => revoke_version(attempt, key, version),
-            RevokeTarget::OwnersKeys(owner) => revoke_owners_keys(attempt, owner),
-        })
+    pub fn revoke(self, how: impl Into<Revoke>) -> Result<(), ManageError> {
+        let how = how.into();
+        let Revoke { target, compromised } = how;
+        let decide = |attempt: &mut Attempt<'_>| match target {
+            RevokeTarget::Key(key) => revoke_key(attempt, key, compromised),
+            RevokeTarget::Version(key, version) => revoke_version(attempt, key, version, compromised),
+            RevokeTarget::OwnersKeys(owner) => revoke_owners_keys(attempt, owner, compromised),
+        };
+        self.deny(target.into(), &Operation::new("revoke", &how), decide, |_, _, _| Ok(()))
     }
 
     /// Keeps all keys of an owner from validating until it is resumed. No key is lost by it, but deadlines go on.
@@ -83,9 +114,8 @@ impl Act<'_> {
     /// [`ManageError`]. When the store failed, this process denies all the same until a repetition, or
     /// [`Act::resume`], succeeds.
     pub fn suspend(self, owner: OwnerId) -> Result<(), ManageError> {
-        self.deny(Mark::Suspended(owner), &Operation::new("suspend", &owner), |attempt| {
-            set_suspended(attempt, owner, true)
-        })
+        let decide = |attempt: &mut Attempt<'_>| set_suspended(attempt, owner, true);
+        self.deny(Mark::Suspended(owner), &Operation::new("suspend", &owner), decide, |_, _, _| Ok(()))
     }
 
     /// Lets the keys of a suspended owner validate again, within their windows. Repeating it changes nothing.
@@ -104,16 +134,17 @@ impl Act<'_> {
         Ok(())
     }
 
-    fn deny(
+    pub(crate) fn deny<T>(
         self,
         mark: Mark,
         operation: &Operation,
-        decide: impl FnMut(&mut Attempt<'_>) -> Result<(), ManageError>,
-    ) -> Result<(), ManageError> {
+        decide: impl FnMut(&mut Attempt<'_>) -> Result<T, ManageError>,
+        repeat: impl Fn(&Records, &RequestRecord, Timestamp) -> Result<T, ManageError>,
+    ) -> Result<T, ManageError> {
         let marks = self.keys.inner.marks.clone();
-        let outcome = self.perform(operation, Urgency::Emergency, decide, |_, _, _| Ok(()));
+        let outcome = self.perform(operation, Urgency::Emergency, decide, repeat);
         match &outcome {
-            Ok(()) => marks.lift(mark),
+            Ok(_) => marks.lift(mark),
             Err(error) if leaves_open(error) => marks.set(mark),
             Err(_) => {}
         }
@@ -121,10 +152,15 @@ impl Act<'_> {
     }
 }
 
-fn revoke_version(attempt: &mut Attempt<'_>, key: KeyId, number: VersionNo) -> Result<(), ManageError> {
+pub(crate) fn revoke_version(
+    attempt: &mut Attempt<'_>,
+    key: KeyId,
+    number: VersionNo,
+    compromised: bool,
+) -> Result<(), ManageError> {
     let before = attempt.records.sound_family(key)?.ok_or(ManageError::UnknownKey(key))?;
     let mut family = attempt.settled(&before);
-    let transitions = lifecycle::revoke_version(&mut family, number, attempt.t)?;
+    let transitions = lifecycle::revoke_version(&mut family, number, compromised, attempt.t)?;
     attempt.concerns(key, Some(number));
     if family != before.family {
         before.write(&family, &mut attempt.changeset);
@@ -134,10 +170,10 @@ fn revoke_version(attempt: &mut Attempt<'_>, key: KeyId, number: VersionNo) -> R
     Ok(())
 }
 
-fn revoke_key(attempt: &mut Attempt<'_>, key: KeyId) -> Result<(), ManageError> {
+fn revoke_key(attempt: &mut Attempt<'_>, key: KeyId, compromised: bool) -> Result<(), ManageError> {
     let before = attempt.records.sound_family(key)?.ok_or(ManageError::UnknownKey(key))?;
     let mut family = attempt.settled(&before);
-    let transitions = lifecycle::revoke_key(&mut family, attempt.t);
+    let transitions = lifecycle::revoke_key(&mut family, compromised, attempt.t);
     attempt.concerns(key, None);
     if family != before.family {
         before.write(&family, &mut attempt.changeset);
@@ -147,7 +183,11 @@ fn revoke_key(attempt: &mut Attempt<'_>, key: KeyId) -> Result<(), ManageError> 
     Ok(())
 }
 
-fn revoke_owners_keys(attempt: &mut Attempt<'_>, owner: OwnerId) -> Result<(), ManageError> {
+fn revoke_owners_keys(
+    attempt: &mut Attempt<'_>,
+    owner: OwnerId,
+    compromised: bool,
+) -> Result<(), ManageError> {
     // A key that is issued meanwhile replaces the owner's row, and this attempt is decided again.
     let stored =
         attempt.records.get::<OwnerRecord>(owner.as_str())?.ok_or(ManageError::UnknownOwner(owner))?;
@@ -155,7 +195,9 @@ fn revoke_owners_keys(attempt: &mut Attempt<'_>, owner: OwnerId) -> Result<(), M
     let keys = attempt.records.scan::<crate::key::KeyRecord>(filter, usize::MAX)?;
     for key in keys {
         match key {
-            Ok(Stored { record, .. }) if record.revoked_at.is_none() => revoke_key(attempt, record.id)?,
+            Ok(Stored { record, .. }) if record.revoked_at.is_none() => {
+                revoke_key(attempt, record.id, compromised)?;
+            }
             // An edited key does not validate, and must not keep the others from being revoked.
             Ok(_) | Err(ReadError::Tampered { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -167,7 +209,7 @@ fn revoke_owners_keys(attempt: &mut Attempt<'_>, owner: OwnerId) -> Result<(), M
     Ok(())
 }
 
-fn delete_sealed_copies(
+pub(crate) fn delete_sealed_copies(
     attempt: &mut Attempt<'_>,
     key: KeyId,
     concerns: impl Fn(&SealedCopy) -> bool,

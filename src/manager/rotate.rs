@@ -88,7 +88,7 @@ pub struct RotatedKey {
 }
 
 impl RotatedKey {
-    fn new(family: &Family, version: VersionNo, token: SecretToken) -> Self {
+    pub(crate) fn new(family: &Family, version: VersionNo, token: SecretToken) -> Self {
         let until = |number| family.version(number).and_then(|version| family.end(version));
         let of_new = |rotation: &&crate::rotation::RotationRecord| rotation.new == version;
         let old_version = family.rotations.iter().rfind(of_new).and_then(|rotation| rotation.old);
@@ -174,7 +174,7 @@ impl Act<'_> {
 }
 
 /// The owner of a key, whose revision the act relies on: nothing is minted or activated for a suspended one.
-fn enabled_owner(attempt: &mut Attempt<'_>, key: &KeyRecord) -> Result<OwnerRecord, ManageError> {
+pub(crate) fn enabled_owner(attempt: &mut Attempt<'_>, key: &KeyRecord) -> Result<OwnerRecord, ManageError> {
     let owner = attempt.records.get::<OwnerRecord>(key.owner.as_str())?;
     let owner = owner.ok_or(ManageError::UnknownOwner(key.owner))?;
     if owner.record.suspended {

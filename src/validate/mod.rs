@@ -7,8 +7,8 @@ mod grant;
 mod marks;
 mod replica;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLockReadGuard};
 use std::time::Duration;
 
 use crate::clock::{Clock, SystemClock};
@@ -139,15 +139,15 @@ impl Validator {
     /// # Errors
     /// [`Denial`].
     pub fn validate_for(&self, token: impl AsRef<[u8]>, demand: Demand<'_>) -> Result<Grant, Denial> {
-        let Inner { records, clock, follower, counts, marks, closed } = &*self.inner;
-        if closed.load(Ordering::Relaxed) {
-            return Err(Denial::unavailable(Unavailable::Closed));
-        }
+        let Inner { records, clock, marks, .. } = &*self.inner;
         let token = PresentedToken::parse(token.as_ref()).map_err(|_| Denial::UNKNOWN)?;
-        let synced = follower.current(records, counts).map_err(Denial::unavailable)?;
+        let synced = self.inner.current()?;
         let slot = authenticate(&token, &synced, &records.keyring)?;
         let t = clock.now().max(synced.high_water);
-        let result = judge(&token, slot, &synced, marks, demand, t);
+        if !is_prefix_right(&token, slot, &synced) {
+            return Err(Denial::UNKNOWN);
+        }
+        let result = judge(slot, &synced, marks, demand, t);
         match &result {
             Ok(_) => slot.counter.granted(t),
             Err(denial) if denial.key().is_some() => slot.counter.denied(),
@@ -156,13 +156,30 @@ impl Validator {
         result
     }
 
+    /// Whether a grant that was given earlier would be given now: for work that outlives its request. Counts nothing.
+    ///
+    /// # Errors
+    /// [`Denial`], as of a validation with the token.
+    pub fn still_valid(&self, grant: &Grant) -> Result<Grant, Denial> {
+        let Inner { clock, marks, .. } = &*self.inner;
+        let synced = self.inner.current()?;
+        let t = clock.now().max(synced.high_water);
+        match synced.replica.slot_of(grant.key, grant.version) {
+            Some(Held::Sound(slot)) => judge(slot, &synced, marks, Demand::NOTHING, t),
+            Some(Held::Behind(generation)) => {
+                Err(Denial::unavailable(Unavailable::KeyringBehind(*generation)))
+            }
+            Some(Held::Tampered) => Err(Denial::of(DenialReason::Tampered, grant.key, grant.version)),
+            None => Err(Denial::UNKNOWN),
+        }
+    }
+
     /// The scopes that a grant's key holds now: its own and its role's, below its owner's ceiling.
     ///
     /// # Errors
     /// [`Denial`] when the replica cannot be brought up to date, or the key is gone.
     pub fn scopes(&self, grant: &Grant) -> Result<ScopeSet, Denial> {
-        let Inner { records, follower, counts, .. } = &*self.inner;
-        let synced = follower.current(records, counts).map_err(Denial::unavailable)?;
+        let synced = self.inner.current()?;
         let (key, owner) = key_and_owner(&synced, grant.key).map_err(|reason| match reason {
             DenialReason::Unavailable(why) => Denial::unavailable(why),
             reason => Denial::of(reason, grant.key, grant.version),
@@ -175,8 +192,7 @@ impl Validator {
     /// # Errors
     /// [`Denial`] with [`DenialReason::Unavailable`].
     pub fn catch_up(&self) -> Result<(), Denial> {
-        let Inner { records, follower, counts, .. } = &*self.inner;
-        follower.current(records, counts).map(drop).map_err(Denial::unavailable)
+        self.inner.current().map(drop)
     }
 
     /// The rows that cannot be believed, and therefore deny: edited behind the library's back, or written under a
@@ -185,8 +201,7 @@ impl Validator {
     /// # Errors
     /// [`Denial`] when the replica cannot be brought up to date.
     pub fn findings(&self) -> Result<Vec<Finding>, Denial> {
-        let Inner { records, follower, counts, .. } = &*self.inner;
-        Ok(follower.current(records, counts).map_err(Denial::unavailable)?.replica.findings())
+        Ok(self.inner.current()?.replica.findings())
     }
 
     /// How many versions the replica holds.
@@ -194,8 +209,7 @@ impl Validator {
     /// # Errors
     /// [`Denial`] when the replica cannot be brought up to date.
     pub fn held_versions(&self) -> Result<usize, Denial> {
-        let Inner { records, follower, counts, .. } = &*self.inner;
-        Ok(follower.current(records, counts).map_err(Denial::unavailable)?.replica.len())
+        Ok(self.inner.current()?.replica.len())
     }
 
     /// How fresh the replica is kept.
@@ -220,6 +234,16 @@ impl Validator {
     pub fn close(&self) -> Result<(), StoreError> {
         self.inner.closed.store(true, Ordering::SeqCst);
         self.flush().map(drop)
+    }
+}
+
+impl Inner {
+    /// The replica as of the store's state now.
+    fn current(&self) -> Result<RwLockReadGuard<'_, Synced>, Denial> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Denial::unavailable(Unavailable::Closed));
+        }
+        self.follower.current(&self.records, &self.counts).map_err(Denial::unavailable)
     }
 }
 
@@ -277,7 +301,6 @@ fn authenticate<'a>(
 
 /// What to answer to whoever presented the right secret, in the order of LIFECYCLE §2.
 fn judge(
-    token: &PresentedToken<'_>,
     slot: &VersionSlot,
     synced: &Synced,
     marks: &Marks,
@@ -290,8 +313,7 @@ fn judge(
         reason => Denial::of(reason, key, number),
     };
     let (record, owner) = key_and_owner(synced, key).map_err(denied)?;
-    let wrong_prefix = token.prefix != record.prefix.as_str().as_bytes();
-    if wrong_prefix || is_forgotten(ended_at.or(lifecycle::end(&slot.version, record.hard_end)), t) {
+    if is_forgotten(ended_at.or(lifecycle::end(&slot.version, record.hard_end)), t) {
         return Err(Denial::UNKNOWN);
     }
     match marks.denies(key, number, record.owner) {
@@ -312,6 +334,14 @@ fn judge(
         valid_until: lifecycle::end(&slot.version, record.hard_end),
         deprecated_at: slot.version.deprecated_at,
     })
+}
+
+/// Whether the token begins as its key's tokens do. Where the key cannot be believed, the verdict says so.
+fn is_prefix_right(token: &PresentedToken<'_>, slot: &VersionSlot, synced: &Synced) -> bool {
+    match synced.replica.key(slot.version.key) {
+        Some(Held::Sound(key)) => token.prefix == key.prefix.as_str().as_bytes(),
+        _ => true,
+    }
 }
 
 fn key_and_owner(synced: &Synced, key: KeyId) -> Result<(&KeyRecord, &OwnerRecord), DenialReason> {

@@ -8,11 +8,11 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use crate::error::ReadError;
-use crate::id::{KeyId, OwnerId, RoleName};
+use crate::id::{KeyId, OwnerId, RoleName, VersionNo};
 use crate::key::KeyRecord;
 use crate::keyring::{Generation, Keyring};
 use crate::owner::{OwnerRecord, RoleRecord};
-use crate::records::{Record, Stored, read};
+use crate::records::{Record, Stored, read, version_row_id};
 use crate::scope::{Scope, ScopeSet};
 use crate::store::{FeedItem, Revision, RowKind, RowRef};
 use crate::time::Timestamp;
@@ -164,6 +164,11 @@ impl Replica {
 
     pub(crate) fn slot(&self, locator: &Locator) -> Option<&Held<VersionSlot>> {
         self.slots.get(locator)
+    }
+
+    /// The slot of a version that is known by its name instead of its token.
+    pub(crate) fn slot_of(&self, key: KeyId, version: VersionNo) -> Option<&Held<VersionSlot>> {
+        self.slots.get(self.locators.get(&version_row_id(key, version))?)
     }
 
     pub(crate) fn key(&self, key: KeyId) -> Option<&Held<KeyRecord>> {

@@ -1,0 +1,135 @@
+//! Editing a key: its name and metadata, and its scopes and role, which only grow narrower unless the act says so.
+
+use serde::Serialize;
+
+use crate::error::ManageError;
+use crate::event::{Event, EventKind};
+use crate::id::{KeyId, KeyName, RoleName};
+use crate::key::{KeyRecord, Metadata};
+use crate::lifecycle::LifecycleError;
+use crate::manager::act::{Act, Attempt, Urgency};
+use crate::manager::rotate::enabled_owner;
+use crate::manager::view::{KeyInfo, key_info, look};
+use crate::owner::RoleRecord;
+use crate::request::Operation;
+use crate::scope::ScopeSet;
+use crate::text::TextError;
+
+/// What to change of a key. What is not named stays as it is.
+#[derive(Clone, Debug, Serialize)]
+#[must_use]
+pub struct EditKey {
+    key: KeyId,
+    name: Option<KeyName>,
+    metadata: Option<Metadata>,
+    scopes: Option<ScopeSet>,
+    role: Option<Option<RoleName>>,
+    widen: bool,
+}
+
+impl EditKey {
+    /// Changes this key.
+    pub fn of(key: KeyId) -> Self {
+        Self { key, name: None, metadata: None, scopes: None, role: None, widen: false }
+    }
+
+    /// Calls it `name`: 1 to 100 bytes of visible text.
+    ///
+    /// # Errors
+    /// [`TextError`].
+    pub fn name(mut self, name: impl Into<String>) -> Result<Self, TextError> {
+        self.name = Some(KeyName::new(name)?);
+        Ok(self)
+    }
+
+    /// Keeps this with it instead.
+    pub fn metadata(mut self, metadata: Metadata) -> Self {
+        self.metadata = Some(metadata);
+        self
+    }
+
+    /// Gives it these scopes instead.
+    pub fn scopes(mut self, scopes: ScopeSet) -> Self {
+        self.scopes = Some(scopes);
+        self
+    }
+
+    /// Gives it this role instead, or none.
+    pub fn role(mut self, role: Option<RoleName>) -> Self {
+        self.role = Some(role);
+        self
+    }
+
+    /// Says that the key may be able to do more afterwards than before; without this such a change is refused.
+    pub fn widen(mut self) -> Self {
+        self.widen = true;
+        self
+    }
+
+    fn apply(&self, key: &KeyRecord) -> KeyRecord {
+        let mut edited = key.clone();
+        edited.name = self.name.clone().unwrap_or(edited.name);
+        edited.metadata = self.metadata.clone().unwrap_or(edited.metadata);
+        edited.scopes = self.scopes.clone().unwrap_or(edited.scopes);
+        edited.role = self.role.clone().unwrap_or(edited.role);
+        edited
+    }
+}
+
+impl Act<'_> {
+    /// Changes a key's name, metadata, scopes or role, for all of its versions at once.
+    ///
+    /// # Errors
+    /// [`ManageError`]: among others [`ManageError::WouldWiden`] when the key could do more afterwards and the act
+    /// does not say so.
+    pub fn edit(self, edit: EditKey) -> Result<KeyInfo, ManageError> {
+        let key = edit.key;
+        self.perform(
+            &Operation::new("edit", &edit),
+            Urgency::Ordinary,
+            |attempt| apply(attempt, &edit),
+            |records, _, t| look(records, key, t),
+        )
+    }
+}
+
+fn apply(attempt: &mut Attempt<'_>, edit: &EditKey) -> Result<KeyInfo, ManageError> {
+    let before = attempt.records.family(edit.key)?.ok_or(ManageError::UnknownKey(edit.key))?;
+    if before.family.key.revoked_at.is_some() {
+        return Err(LifecycleError::KeyRevoked.into());
+    }
+    let owner = enabled_owner(attempt, &before.family.key)?;
+    let edited = edit.apply(&before.family.key);
+    if !edit.widen && !reach(attempt, &edited)?.is_within(&reach(attempt, &before.family.key)?) {
+        return Err(ManageError::WouldWiden(edit.key));
+    }
+    let fields = changed(&before.family.key, &edited);
+    let mut family = before.family.clone();
+    if !fields.is_empty() {
+        family = attempt.settled(&before);
+        family.key = KeyRecord { open_rotation: family.key.open_rotation, ..edited };
+        before.write(&family, &mut attempt.changeset);
+        let event = Event::of_subject(attempt.t, EventKind::KeyEdited, attempt.context, &fields.join(", "));
+        attempt.changeset.record(Event { key: Some(edit.key), owner: Some(family.key.owner), ..event });
+    }
+    attempt.concerns(edit.key, None);
+    Ok(key_info(&family, &owner, attempt.t))
+}
+
+/// All that a key's own scopes and its role allow. A role that it names has to exist.
+fn reach(attempt: &Attempt<'_>, key: &KeyRecord) -> Result<ScopeSet, ManageError> {
+    let Some(name) = &key.role else { return Ok(key.scopes.clone()) };
+    let role = attempt.records.get::<RoleRecord>(name.as_str())?;
+    let role = role.ok_or_else(|| ManageError::UnknownRole(name.clone()))?;
+    Ok(key.scopes.union(&role.record.scopes))
+}
+
+fn changed(before: &KeyRecord, after: &KeyRecord) -> Vec<&'static str> {
+    let fields = [
+        ("name", before.name != after.name),
+        ("metadata", before.metadata != after.metadata),
+        ("scopes", before.scopes != after.scopes),
+        ("role", before.role != after.role),
+    ];
+    fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}

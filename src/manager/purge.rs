@@ -1,0 +1,103 @@
+//! Purging: keys that have been over for long are removed; the audit log stays.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use crate::error::{ManageError, ReadError};
+use crate::event::{Event, EventKind};
+use crate::id::KeyId;
+use crate::key::KeyRecord;
+use crate::lifecycle::Family;
+use crate::manager::act::{Act, Attempt, Urgency};
+use crate::manager::revoke::delete_sealed_copies;
+use crate::records::{Record, read};
+use crate::request::Operation;
+use crate::rotation::RotationRecord;
+use crate::store::{RowFilter, RowKind};
+use crate::time::Timestamp;
+
+/// What one step of a purge did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PurgeReport {
+    /// How many keys it removed.
+    pub purged: usize,
+    /// Whether there may be more to remove: purge again.
+    pub more: bool,
+}
+
+/// How many keys one step removes.
+const BATCH: usize = 100;
+
+impl Act<'_> {
+    /// Removes up to 100 keys of which no version has been valid for `retention`, with their versions and rotations.
+    /// Their tokens are unknown from then on; what the audit log says of them stays.
+    ///
+    /// # Errors
+    /// [`ManageError`].
+    pub fn purge(self, retention: Duration) -> Result<PurgeReport, ManageError> {
+        self.perform(
+            &Operation::new("purge", &retention),
+            Urgency::Ordinary,
+            |attempt| purge(attempt, retention),
+            |_, _, _| Ok(PurgeReport { purged: 0, more: true }),
+        )
+    }
+}
+
+fn purge(attempt: &mut Attempt<'_>, retention: Duration) -> Result<PurgeReport, ManageError> {
+    let before = attempt.t.minus_or_min(retention);
+    let mut candidates = Vec::new();
+    attempt.records.store.scan(RowKind::Key, RowFilter::All { after: None }, &mut |row| {
+        if let Ok(stored) = read::<KeyRecord>(&row, &attempt.records.keyring)
+            && crate::records::KeyState::is_over(&row.index)
+        {
+            candidates.push(stored.record.id);
+        }
+        ControlFlow::Continue(())
+    })?;
+    let mut report = PurgeReport { purged: 0, more: false };
+    for key in candidates {
+        if report.purged == BATCH {
+            report.more = true;
+            break;
+        }
+        report.purged += usize::from(purge_key(attempt, key, before)?);
+    }
+    Ok(report)
+}
+
+/// Removes a key that ended before a time; says whether it did.
+fn purge_key(attempt: &mut Attempt<'_>, key: KeyId, before: Timestamp) -> Result<bool, ManageError> {
+    let stored = match attempt.records.family(key) {
+        Ok(Some(stored)) => stored,
+        // Evidence of tampering is not for the broom.
+        Ok(None) | Err(ReadError::Tampered { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    if ended_at(&stored.family).is_none_or(|ended| ended > before) {
+        return Ok(false);
+    }
+    stored.delete(&mut attempt.changeset);
+    let parent = key.to_string();
+    for rotation in attempt.records.scan::<RotationRecord>(RowFilter::Parent(&parent), usize::MAX)? {
+        let rotation = rotation?;
+        let is_open = stored.family.rotations.iter().any(|open| open.id == rotation.record.id);
+        if !is_open {
+            attempt.changeset.delete(RotationRecord::KIND, rotation.record.row_id(), rotation.revision);
+        }
+    }
+    delete_sealed_copies(attempt, key, |_| true)?;
+    let owner = Some(stored.family.key.owner);
+    let event = Event::new(attempt.t, EventKind::KeyPurged, attempt.context);
+    attempt.changeset.record(Event { key: Some(key), owner, ..event });
+    Ok(true)
+}
+
+/// When the last version of a key ended; `None` while one lives.
+fn ended_at(family: &Family) -> Option<Timestamp> {
+    if family.versions.iter().any(|version| !version.is_ended()) {
+        return None;
+    }
+    family.versions.iter().filter_map(|version| version.ended_at).max().max(family.key.revoked_at)
+}
