@@ -58,6 +58,7 @@ mod store;
 
 // Engines.
 mod records;
+mod report;
 mod rotate;
 mod validate;
 
@@ -77,12 +78,13 @@ pub use crate::key::{Metadata, MetadataError};
 pub use crate::keyring::{Generation, Keyring, KeyringError, MasterKey};
 pub use crate::lifecycle::LifecycleError;
 pub use crate::manager::{
-    Act, AuditFilter, AuditVerdict, EditKey, Evidence, IssuedKey, KeyFilter, KeyInfo, KeyManager,
+    Act, AuditFilter, EditKey, Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager,
     KeyManagerBuilder, KeyPage, KeyStatus, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack,
     RotateNow, RotatedKey, VersionInfo,
 };
 pub use crate::owner::{OwnerRecord, RoleRecord};
 pub use crate::policy::{DeploymentSettings, OwnerLimit, PolicyError, RotationPolicy, RotationPolicyBuilder};
+pub use crate::report::{AuditVerdict, CheckFinding, CheckReport};
 pub use crate::rotate::{ClockState, Plan, TickReport};
 pub use crate::rotation::{RotationRecord, RotationStatus};
 pub use crate::scope::{Scope, ScopeSet};

@@ -2,13 +2,14 @@
 
 use std::ops::ControlFlow;
 
-use crate::audit::{self, AuditEntry, AuditHead, Link};
-use crate::error::{ManageError, ReadError};
-use crate::event::{Event, EventKind};
-use crate::id::{KeyId, OwnerId};
-use crate::keyring::Generation;
+use crate::audit::{AuditEntry, AuditHead};
+use crate::error::ManageError;
+use crate::event::EventKind;
+use crate::id::{KeyId, OwnerId, VersionNo};
 use crate::manager::KeyManager;
-use crate::store::{AuditQuery, AuditRow};
+use crate::report::{AuditVerdict, CheckReport, check, entry, verify};
+use crate::store::AuditQuery;
+use crate::time::Timestamp;
 
 /// Which entries of the audit log to read; an absent field asks nothing.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,10 @@ pub struct AuditFilter {
     key: Option<KeyId>,
     owner: Option<OwnerId>,
     kind: Option<EventKind>,
+    version: Option<VersionNo>,
+    actor: Option<String>,
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
     after: u64,
 }
 
@@ -29,6 +34,31 @@ impl AuditFilter {
     /// Entries about this key.
     pub fn key(mut self, key: KeyId) -> Self {
         self.key = Some(key);
+        self
+    }
+
+    /// Entries about this version of a key.
+    pub fn version(mut self, key: KeyId, version: VersionNo) -> Self {
+        self.key = Some(key);
+        self.version = Some(version);
+        self
+    }
+
+    /// Entries by an actor of this name.
+    pub fn actor(mut self, name: impl Into<String>) -> Self {
+        self.actor = Some(name.into());
+        self
+    }
+
+    /// Entries of this time or later.
+    pub fn from(mut self, time: Timestamp) -> Self {
+        self.from = Some(time);
+        self
+    }
+
+    /// Entries before this time.
+    pub fn until(mut self, time: Timestamp) -> Self {
+        self.until = Some(time);
         self
     }
 
@@ -51,44 +81,6 @@ impl AuditFilter {
     }
 }
 
-/// What verifying the audit log found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum AuditVerdict {
-    /// Each entry is as it was written, none is missing, and the last is the one that the head names.
-    Sound {
-        /// The head: kept elsewhere, it is the anchor against an old file.
-        head: AuditHead,
-    },
-    /// The chain is broken at this entry: it was edited, moved or removed, or one before it was.
-    BrokenAt {
-        /// The number at which the chain does not go on.
-        seq: u64,
-    },
-    /// The entries end before the one that the head names, or after it: the tail was cut, or the head edited.
-    TailDiffers {
-        /// The number of the last entry found.
-        last: u64,
-        /// The number that the head names.
-        head: u64,
-    },
-    /// An entry was written under a master key that this process does not hold.
-    KeyringBehind {
-        /// The entry's number.
-        seq: u64,
-        /// The generation that is missing.
-        generation: Generation,
-    },
-}
-
-impl AuditVerdict {
-    /// Whether all is as it was written.
-    #[must_use]
-    pub fn is_sound(&self) -> bool {
-        matches!(self, Self::Sound { .. })
-    }
-}
-
 impl KeyManager {
     /// Up to `limit` entries of the audit log, in the order of their numbers.
     ///
@@ -102,7 +94,10 @@ impl KeyManager {
             kind: filter.kind.map(EventKind::as_str),
             key: key.as_deref(),
             owner: filter.owner.as_ref().map(OwnerId::as_str),
-            ..AuditQuery::default()
+            version: filter.version.map(VersionNo::get),
+            actor: filter.actor.as_deref(),
+            from: filter.from,
+            until: filter.until,
         };
         let mut rows = Vec::new();
         self.inner.records.store.audit(&query, &mut |row| {
@@ -127,52 +122,64 @@ impl KeyManager {
     /// # Errors
     /// [`ManageError`] when the store cannot be read or its head was edited. A broken chain is an answer.
     pub fn verify_audit(&self) -> Result<AuditVerdict, ManageError> {
-        let head = self.audit_head()?;
-        let mut at = AuditHead::EMPTY;
-        let mut trouble = None;
-        self.inner.records.store.audit(&AuditQuery::default(), &mut |row| {
-            // What was appended since the head was read is not part of this verification.
-            if at == head && row.seq == head.seq + 1 {
-                return ControlFlow::Break(());
-            }
-            trouble = self.check_link(&at, row);
-            at = AuditHead { seq: row.seq, mac: row.mac.tag };
-            if trouble.is_none() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
-        Ok(match trouble {
-            Some(trouble) => trouble,
-            None if at == head => AuditVerdict::Sound { head },
-            None => AuditVerdict::TailDiffers { last: at.seq, head: head.seq },
-        })
+        verify(&self.inner.records, None, |_| ())
     }
 
-    fn check_link(&self, previous: &AuditHead, row: &AuditRow) -> Option<AuditVerdict> {
-        let broken = AuditVerdict::BrokenAt { seq: previous.seq + 1 };
-        let keyring = &self.inner.records.keyring;
-        match audit::check(keyring, row.mac.generation, previous, &row.body, &row.mac.tag) {
-            _ if row.seq != previous.seq + 1 => Some(broken),
-            Link::UnknownGeneration => {
-                Some(AuditVerdict::KeyringBehind { seq: row.seq, generation: row.mac.generation })
+    /// The same, and that the log contains the entry of an anchor: an earlier head that the host kept elsewhere. Only
+    /// an anchor tells a cut tail, or an old file that was put back, when the thief also has the master key or a copy.
+    ///
+    /// # Errors
+    /// As of [`KeyManager::verify_audit`].
+    pub fn verify_audit_against(&self, anchor: &AuditHead) -> Result<AuditVerdict, ManageError> {
+        verify(&self.inner.records, Some(anchor), |_| ())
+    }
+
+    /// Checks every row and the audit log, and each key's state against what the log last told of it; lists all that
+    /// is found. Holds the states of all versions in memory while it runs.
+    ///
+    /// # Errors
+    /// As of [`KeyManager::verify_audit`].
+    pub fn check(&self, anchor: Option<&AuditHead>) -> Result<CheckReport, ManageError> {
+        check(&self.inner.records, anchor)
+    }
+
+    /// Writes the entries that the filter asks for as JSON Lines, one object each, in the order of their numbers: the
+    /// fields of [`Event`](crate::Event) with `seq`; times in microseconds since 1970. Returns how many.
+    ///
+    /// # Errors
+    /// [`ExportError`]: the store could not be read, or the output not written.
+    pub fn export_audit(
+        &self,
+        filter: &AuditFilter,
+        mut out: impl std::io::Write,
+    ) -> Result<u64, ExportError> {
+        const PAGE: usize = 1_000;
+        let mut filter = filter.clone();
+        let mut written = 0;
+        loop {
+            let page = self.audit(&filter, PAGE)?;
+            for entry in &page {
+                serde_json::to_writer(&mut out, entry).map_err(std::io::Error::from)?;
+                out.write_all(b"\n")?;
+                written += 1;
+                filter.after = entry.seq;
             }
-            Link::Broken => Some(broken),
-            Link::Sound => {
-                entry(row).map_or(Some(broken), |entry| (!columns_agree(row, &entry.event)).then_some(broken))
+            if page.len() < PAGE {
+                out.flush()?;
+                return Ok(written);
             }
         }
     }
 }
 
-/// Whether the fields by which an entry is found say what its body says.
-fn columns_agree(row: &AuditRow, event: &Event) -> bool {
-    row.at == event.at
-        && row.kind == event.kind.as_str()
-        && row.actor == event.actor.name()
-        && row.key == event.key.map(|key| key.to_string())
-        && row.version == event.version.map(crate::id::VersionNo::get)
-        && row.owner.as_deref() == event.owner.as_ref().map(OwnerId::as_str)
-}
-
-fn entry(row: &AuditRow) -> Result<AuditEntry, ReadError> {
-    let event = serde_json::from_slice::<Event>(&row.body).map_err(|_| ReadError::AuditTampered(row.seq))?;
-    Ok(AuditEntry { seq: row.seq, event })
+/// An export stopped; what was written before is whole lines, but for the last.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    /// The store could not be read.
+    #[error(transparent)]
+    Manage(#[from] ManageError),
+    /// The output could not be written.
+    #[error("the export could not be written")]
+    Output(#[from] std::io::Error),
 }

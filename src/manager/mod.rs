@@ -34,7 +34,7 @@ pub use act::Act;
 pub use edit::EditKey;
 pub use emergency::{Evidence, Replace};
 pub use issue::{IssuedKey, NewKey};
-pub use log::{AuditFilter, AuditVerdict};
+pub use log::{AuditFilter, ExportError};
 pub use purge::PurgeReport;
 pub use revoke::{Revoke, RevokeTarget};
 pub use rotate::{RollBack, RotateNow, RotatedKey};

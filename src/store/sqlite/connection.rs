@@ -99,6 +99,10 @@ impl Place {
     fn configure(&self, connection: &Connection, role: Role) -> Result<(), SqliteOpenError> {
         let mode = self.patiently(|| {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+            // They are there to tell what others write.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+            // Else SQLite plans a statement anew whenever a value is bound that could matter to a partial index.
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             connection.pragma_update(None, "trusted_schema", false)?;
             connection.pragma_update(None, "cell_size_check", true)?;
             connection.pragma_update(None, "temp_store", "MEMORY")?;

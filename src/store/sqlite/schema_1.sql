@@ -67,21 +67,22 @@ CREATE TABLE touched (
 ) STRICT;
 CREATE INDEX touched_by_revision ON touched (revision, kind, id);
 
--- A commit of the library writes rows before the head, with a revision above the head's and above the one that it
--- replaces, and notes a deletion before it deletes. Whatever does not do so was done by somebody else.
+-- The library's own connections switch triggers off, so what these see was done by somebody else. `REPLACE` fires no
+-- trigger for the rows that give way to the new one, hence the first.
+CREATE TRIGGER row_displaced BEFORE INSERT ON row
+BEGIN
+    INSERT INTO touched (kind, id)
+    SELECT kind, id FROM row
+    WHERE kind IN (1, 2, 3, 4) AND (n = NEW.n OR kind = NEW.kind AND uniq = NEW.uniq);
+END;
 CREATE TRIGGER row_inserted AFTER INSERT ON row
 WHEN NEW.kind IN (1, 2, 3, 4)
-    AND NEW.revision <= coalesce((SELECT revision FROM head WHERE id = 1), 0)
     AND NOT EXISTS (SELECT 1 FROM touched WHERE revision IS NULL AND kind = NEW.kind AND id = NEW.id)
 BEGIN
     INSERT INTO touched (kind, id) VALUES (NEW.kind, NEW.id);
 END;
 CREATE TRIGGER row_updated AFTER UPDATE ON row
 WHEN NEW.kind IN (1, 2, 3, 4)
-    AND (NEW.revision <= OLD.revision
-        OR NEW.revision <= coalesce((SELECT revision FROM head WHERE id = 1), 0)
-        OR NEW.kind <> OLD.kind
-        OR NEW.id <> OLD.id)
     AND NOT EXISTS (SELECT 1 FROM touched WHERE revision IS NULL AND kind = NEW.kind AND id = NEW.id)
 BEGIN
     INSERT INTO touched (kind, id) VALUES (NEW.kind, NEW.id);
@@ -95,10 +96,6 @@ BEGIN
 END;
 CREATE TRIGGER row_deleted AFTER DELETE ON row
 WHEN OLD.kind IN (1, 2, 3, 4)
-    AND NOT EXISTS (
-        SELECT 1 FROM gone
-        WHERE kind = OLD.kind AND id = OLD.id
-            AND revision > coalesce((SELECT revision FROM head WHERE id = 1), 0))
     AND NOT EXISTS (SELECT 1 FROM touched WHERE revision IS NULL AND kind = OLD.kind AND id = OLD.id)
 BEGIN
     INSERT INTO touched (kind, id) VALUES (OLD.kind, OLD.id);

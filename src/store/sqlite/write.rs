@@ -124,7 +124,6 @@ fn delete(
     revision: Revision,
 ) -> Result<(), CommitError> {
     let write = || {
-        // First, because by it the trigger knows the deletion for ours.
         if kind.is_followed() {
             let mut note = connection.prepare_cached(
                 "INSERT INTO gone (kind, id, revision) VALUES (?1, ?2, ?3) \
@@ -177,8 +176,7 @@ fn append(connection: &Connection, entry: &AuditRow) -> Result<(), CommitError> 
     }
 }
 
-/// Numbers what was changed behind the library's back, and puts the new head in place: last, because the triggers
-/// tell foreign writes by the head.
+/// Gives what was changed behind the library's back this commit's revision, and puts the new head in place.
 fn finish(transaction: &Transaction<'_>, before: Option<&Head>, head: &Head) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("UPDATE touched SET revision = ?1 WHERE revision IS NULL")?

@@ -144,6 +144,8 @@ fn both_connections_have_their_pragmas_in_force() {
         assert_eq!(pragma("temp_store"), 2, "memory");
         assert_eq!(pragma("query_only"), reads_only);
         assert!(connection.db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE).unwrap());
+        assert!(connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG).unwrap());
+        assert!(!connection.db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER).unwrap());
         assert!(!connection.db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE).unwrap());
     }
     let longest = SqliteStore::options().busy_timeout(Duration::MAX).open(fixture.path());

@@ -1,0 +1,140 @@
+//! Verifying the audit log: each link, the head, and an anchor that the host keeps elsewhere.
+
+use std::ops::ControlFlow;
+
+use crate::audit::{self, AuditEntry, AuditHead, Link};
+use crate::error::{ManageError, ReadError};
+use crate::event::{Event, EventKind};
+use crate::id::{OwnerId, VersionNo};
+use crate::keyring::{Generation, Keyring};
+use crate::records::Records;
+use crate::store::{AuditQuery, AuditRow};
+
+/// What verifying the audit log found; the first trouble, in the order of the entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AuditVerdict {
+    /// Each entry is as it was written, none is missing, and the last is the one that the head names.
+    Sound {
+        /// The head: kept elsewhere, it is the anchor against an old file.
+        head: AuditHead,
+    },
+    /// The chain was damaged once, and an act that could not wait began a new segment; both segments are sound, but
+    /// what was lost between them is not known.
+    Segmented {
+        /// The number of the entry that began the new segment.
+        first_break: u64,
+        /// The head.
+        head: AuditHead,
+    },
+    /// The chain is broken at this entry: it was edited, moved or removed, or one before it was.
+    BrokenAt {
+        /// The number at which the chain does not go on.
+        seq: u64,
+    },
+    /// The entries end before the one that the head names, or after it: the tail was cut, or the head edited.
+    TailDiffers {
+        /// The number of the last entry found.
+        last: u64,
+        /// The number that the head names.
+        head: u64,
+    },
+    /// The log does not contain the entry that the anchor names: its tail was cut, or the file is an old one.
+    NotAnchored {
+        /// The number of the last entry found.
+        last: u64,
+        /// The number that the anchor names.
+        anchor: u64,
+    },
+    /// An entry was written under a master key that this process does not hold.
+    KeyringBehind {
+        /// The entry's number.
+        seq: u64,
+        /// The generation that is missing.
+        generation: Generation,
+    },
+}
+
+impl AuditVerdict {
+    /// Whether all is as it was written.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        matches!(self, Self::Sound { .. })
+    }
+}
+
+/// Checks each entry against its MAC and its predecessor, the last against the head, and one of them against the
+/// anchor. Each sound entry is told to `each`.
+pub(crate) fn verify(
+    records: &Records,
+    anchor: Option<&AuditHead>,
+    mut each: impl FnMut(&Event),
+) -> Result<AuditVerdict, ManageError> {
+    let head = records.head()?.audit;
+    let mut at = AuditHead::EMPTY;
+    let mut trouble = None;
+    let mut first_break = None;
+    let mut anchored = anchor.is_none_or(|anchor| *anchor == AuditHead::EMPTY);
+    records.store.audit(&AuditQuery::default(), &mut |row| {
+        // What was appended since the head was read is not part of this verification.
+        if at == head && row.seq == head.seq + 1 {
+            return ControlFlow::Break(());
+        }
+        match check_link(&records.keyring, &at, row) {
+            Ok(event) => {
+                if event.kind == EventKind::ChainBroken {
+                    first_break = first_break.or(Some(row.seq));
+                }
+                at = AuditHead { seq: row.seq, mac: row.mac.tag };
+                anchored |= anchor == Some(&at);
+                each(&event);
+                ControlFlow::Continue(())
+            }
+            Err(found) => {
+                trouble = Some(found);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    Ok(match (trouble, anchor, first_break) {
+        (Some(trouble), ..) => trouble,
+        (None, ..) if at != head => AuditVerdict::TailDiffers { last: at.seq, head: head.seq },
+        (None, Some(anchor), _) if !anchored => {
+            AuditVerdict::NotAnchored { last: at.seq, anchor: anchor.seq }
+        }
+        (None, _, Some(first_break)) => AuditVerdict::Segmented { first_break, head },
+        (None, ..) => AuditVerdict::Sound { head },
+    })
+}
+
+fn check_link(keyring: &Keyring, previous: &AuditHead, row: &AuditRow) -> Result<Event, AuditVerdict> {
+    let broken = AuditVerdict::BrokenAt { seq: previous.seq + 1 };
+    let event = entry(row).map_err(|_| broken)?.event;
+    // An entry that begins a new segment follows nothing but its number.
+    let is_break = event.kind == EventKind::ChainBroken;
+    let previous = if is_break { &AuditHead { mac: [0; 32], ..*previous } } else { previous };
+    match audit::check(keyring, row.mac.generation, previous, &row.body, &row.mac.tag) {
+        _ if row.seq != previous.seq + 1 => Err(broken),
+        Link::UnknownGeneration => {
+            Err(AuditVerdict::KeyringBehind { seq: row.seq, generation: row.mac.generation })
+        }
+        Link::Sound if columns_agree(row, &event) => Ok(event),
+        Link::Sound | Link::Broken => Err(broken),
+    }
+}
+
+/// Whether the fields by which an entry is found say what its body says.
+fn columns_agree(row: &AuditRow, event: &Event) -> bool {
+    row.at == event.at
+        && row.kind == event.kind.as_str()
+        && row.actor == event.actor.name()
+        && row.key == event.key.map(|key| key.to_string())
+        && row.version == event.version.map(VersionNo::get)
+        && row.owner.as_deref() == event.owner.as_ref().map(OwnerId::as_str)
+}
+
+/// An entry as its row says it.
+pub(crate) fn entry(row: &AuditRow) -> Result<AuditEntry, ReadError> {
+    let event = serde_json::from_slice::<Event>(&row.body).map_err(|_| ReadError::AuditTampered(row.seq))?;
+    Ok(AuditEntry { seq: row.seq, event })
+}
