@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use crate::error::ReadError;
@@ -14,7 +15,7 @@ use crate::keyring::{Generation, Keyring};
 use crate::owner::{OwnerRecord, RoleRecord};
 use crate::records::{Record, Stored, read, version_row_id};
 use crate::scope::{Scope, ScopeSet};
-use crate::store::{FeedItem, Revision, RowKind, RowRef};
+use crate::store::{FeedItem, RowKind, RowRef};
 use crate::time::Timestamp;
 use crate::token::Locator;
 use crate::validate::counts::{Counter, Counts};
@@ -48,40 +49,48 @@ pub(crate) struct VersionSlot {
     pub(crate) counter: Arc<Counter>,
 }
 
-/// One kind of record by row id.
+/// One kind of record by its id.
 #[derive(Debug)]
-struct Shelf<R>(HashMap<String, (Held<R>, Revision)>);
+struct Shelf<K, R>(HashMap<K, Held<R>>);
 
-impl<R> Default for Shelf<R> {
+impl<K, R> Default for Shelf<K, R> {
     fn default() -> Self {
         Self(HashMap::new())
     }
 }
 
-impl<R: Record> Shelf<R> {
-    fn put(
-        &mut self,
-        row: &RowRef<'_>,
-        keyring: &Keyring,
-        findings: &mut HashMap<(RowKind, String), Finding>,
-    ) {
-        let name = (row.kind, row.id.to_owned());
-        let (held, missing_generation) = match read::<R>(row, keyring) {
+impl<K: Eq + Hash, R: Record> Shelf<K, R> {
+    fn put(&mut self, id: K, row: &RowRef<'_>, keyring: &Keyring, findings: &mut Findings) {
+        let held = match read::<R>(row, keyring) {
             Ok(Stored { record, .. }) => {
-                findings.remove(&name);
-                self.0.insert(row.id.to_owned(), (Held::Sound(record), row.revision));
-                return;
+                findings.clear(row.kind, row.id);
+                Held::Sound(record)
             }
-            Err(ReadError::KeyringBehind(generation)) => (Held::Behind(generation), Some(generation)),
-            Err(_) => (Held::Tampered, None),
+            Err(error) => findings.add(row, &error),
         };
-        self.0.insert(row.id.to_owned(), (held, row.revision));
-        let id = row.id.to_owned();
-        findings.insert(name, Finding { kind: row.kind, id, missing_generation });
+        self.0.insert(id, held);
+    }
+}
+
+/// The rows that cannot be believed.
+#[derive(Debug, Default)]
+struct Findings(HashMap<(RowKind, String), Finding>);
+
+impl Findings {
+    fn add<R>(&mut self, row: &RowRef<'_>, error: &ReadError) -> Held<R> {
+        let missing_generation = match error {
+            ReadError::KeyringBehind(generation) => Some(*generation),
+            _ => None,
+        };
+        let finding = Finding { kind: row.kind, id: row.id.to_owned(), missing_generation };
+        self.0.insert((row.kind, row.id.to_owned()), finding);
+        missing_generation.map_or(Held::Tampered, Held::Behind)
     }
 
-    fn get(&self, id: &str) -> Option<&Held<R>> {
-        self.0.get(id).map(|(held, _)| held)
+    fn clear(&mut self, kind: RowKind, id: &str) {
+        if !self.0.is_empty() {
+            self.0.remove(&(kind, id.to_owned()));
+        }
     }
 }
 
@@ -91,73 +100,81 @@ pub(crate) struct Replica {
     slots: HashMap<Locator, Held<VersionSlot>>,
     /// Which locator a version's row had, for rows that come back edited or not at all.
     locators: HashMap<String, Locator>,
-    keys: Shelf<KeyRecord>,
-    owners: Shelf<OwnerRecord>,
-    roles: Shelf<RoleRecord>,
-    findings: HashMap<(RowKind, String), Finding>,
+    keys: Shelf<KeyId, KeyRecord>,
+    owners: Shelf<OwnerId, OwnerRecord>,
+    roles: Shelf<RoleName, RoleRecord>,
+    findings: Findings,
 }
 
 impl Replica {
     /// Takes in one item of the feed, or one row of the first load.
     pub(crate) fn apply(&mut self, item: FeedItem<'_>, keyring: &Keyring, counts: &Counts) {
         match item {
-            FeedItem::Row(row) => match row.kind {
-                RowKind::Version => self.put_version(&row, keyring, counts),
-                RowKind::Key => self.keys.put(&row, keyring, &mut self.findings),
-                RowKind::Owner => self.owners.put(&row, keyring, &mut self.findings),
-                RowKind::Role => self.roles.put(&row, keyring, &mut self.findings),
-                _ => {}
-            },
-            FeedItem::Gone { kind, id } => {
-                self.findings.remove(&(kind, id.to_owned()));
-                match kind {
-                    RowKind::Version => {
-                        if let Some(locator) = self.locators.remove(id) {
-                            self.slots.remove(&locator);
-                        }
-                    }
-                    RowKind::Key => drop(self.keys.0.remove(id)),
-                    RowKind::Owner => drop(self.owners.0.remove(id)),
-                    RowKind::Role => drop(self.roles.0.remove(id)),
-                    _ => {}
+            FeedItem::Row(row) => self.put(&row, keyring, counts),
+            FeedItem::Gone { kind, id } => self.remove(kind, id),
+        }
+    }
+
+    fn put(&mut self, row: &RowRef<'_>, keyring: &Keyring, counts: &Counts) {
+        let Self { keys, owners, roles, findings, .. } = self;
+        let id = row.id;
+        let nameless = match row.kind {
+            RowKind::Version => {
+                self.put_version(row, keyring, counts);
+                return;
+            }
+            RowKind::Key => id.parse().map(|id| keys.put(id, row, keyring, findings)).is_err(),
+            RowKind::Owner => OwnerId::new(id).map(|id| owners.put(id, row, keyring, findings)).is_err(),
+            RowKind::Role => RoleName::new(id).map(|id| roles.put(id, row, keyring, findings)).is_err(),
+            _ => return,
+        };
+        // No token leads to a row whose id is none.
+        if nameless {
+            let error = ReadError::Tampered { kind: row.kind, id: id.to_owned() };
+            let _: Held<()> = self.findings.add(row, &error);
+        }
+    }
+
+    fn remove(&mut self, kind: RowKind, id: &str) {
+        self.findings.clear(kind, id);
+        match kind {
+            RowKind::Version => {
+                if let Some(locator) = self.locators.remove(id) {
+                    self.slots.remove(&locator);
                 }
             }
+            RowKind::Key => drop(id.parse().map(|id| self.keys.0.remove(&id))),
+            RowKind::Owner => drop(OwnerId::new(id).map(|id| self.owners.0.remove(&id))),
+            RowKind::Role => drop(RoleName::new(id).map(|id| self.roles.0.remove(&id))),
+            _ => {}
         }
     }
 
     fn put_version(&mut self, row: &RowRef<'_>, keyring: &Keyring, counts: &Counts) {
-        let name = (row.kind, row.id.to_owned());
         match read::<VersionRecord>(row, keyring) {
             Ok(Stored { record: version, .. }) => {
-                self.findings.remove(&name);
+                self.findings.clear(row.kind, row.id);
                 let locator = version.locator;
                 let counter = counts.of(version.key, version.number);
-                if let Some(old) = self.locators.insert(name.1, locator).filter(|old| *old != locator) {
+                let old = self.locators.insert(row.id.to_owned(), locator);
+                if let Some(old) = old.filter(|old| *old != locator) {
                     self.slots.remove(&old);
                 }
                 self.slots.insert(locator, Held::Sound(VersionSlot { version, counter }));
             }
             Err(error) => {
-                let missing_generation = match error {
-                    ReadError::KeyringBehind(generation) => Some(generation),
-                    _ => None,
-                };
+                let held = self.findings.add(row, &error);
                 // The locator of a row that cannot be checked is only a claim: it may add a denial where nothing
                 // was, and must not take the place of a sound version of another row.
                 let claimed = row.index.unique.and_then(|text| Locator::try_from(text.to_owned()).ok());
-                let known = self.locators.get(&name.1).copied();
-                let held = || missing_generation.map_or(Held::Tampered, Held::Behind);
-                if let Some(known) = known {
-                    self.slots.insert(known, held());
-                }
-                if let (Some(claimed), None) = (claimed, known)
+                if let Some(known) = self.locators.get(row.id) {
+                    self.slots.insert(*known, held);
+                } else if let Some(claimed) = claimed
                     && let Entry::Vacant(vacant) = self.slots.entry(claimed)
                 {
-                    vacant.insert(held());
-                    self.locators.insert(name.1.clone(), claimed);
+                    vacant.insert(held);
+                    self.locators.insert(row.id.to_owned(), claimed);
                 }
-                let id = name.1.clone();
-                self.findings.insert(name, Finding { kind: RowKind::Version, id, missing_generation });
             }
         }
     }
@@ -172,11 +189,11 @@ impl Replica {
     }
 
     pub(crate) fn key(&self, key: KeyId) -> Option<&Held<KeyRecord>> {
-        self.keys.get(&key.to_string())
+        self.keys.0.get(&key)
     }
 
     pub(crate) fn owner(&self, owner: OwnerId) -> Option<&Held<OwnerRecord>> {
-        self.owners.get(owner.as_str())
+        self.owners.0.get(&owner)
     }
 
     /// Whether the key's own scopes or its role's, below the owner's ceiling, cover a demand. A role that is
@@ -197,14 +214,14 @@ impl Replica {
     }
 
     fn role(&self, name: Option<&RoleName>) -> Option<&ScopeSet> {
-        match self.roles.get(name?.as_str())? {
+        match self.roles.0.get(name?)? {
             Held::Sound(role) => Some(&role.scopes),
             Held::Tampered | Held::Behind(_) => None,
         }
     }
 
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        let mut findings: Vec<_> = self.findings.values().cloned().collect();
+        let mut findings: Vec<_> = self.findings.0.values().cloned().collect();
         findings.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
         findings
     }

@@ -53,21 +53,43 @@ impl Found {
 
 /// Takes the steps that are missing, each in a transaction of its own together with the number that counts it.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteOpenError> {
+    take(&STEPS, connection, path)
+}
+
+fn take(steps: &[&str], connection: &mut Connection, path: &Path) -> Result<(), SqliteOpenError> {
     let failed = |error| open_error(path, error);
-    loop {
-        if recognise(connection).map_err(failed)?.accept(path)? == SUPPORTED {
-            return Ok(());
-        }
+    let next = |connection: &Connection| {
+        let version = recognise(connection).map_err(failed)?.accept(path)?;
+        let step = usize::try_from(version).ok().and_then(|version| steps.get(version));
+        Ok(step.map(|step| (version, *step)))
+    };
+    while next(connection)?.is_some() {
         let transaction =
             connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
         // Asked again under the lock: another process may have taken the step meanwhile.
-        let version = recognise(&transaction).map_err(failed)?.accept(path)?;
-        let Some(step) = usize::try_from(version).ok().and_then(|version| STEPS.get(version)) else {
-            return Ok(());
-        };
+        let Some((version, step)) = next(&transaction)? else { return Ok(()) };
         transaction.execute_batch(step).map_err(failed)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
         transaction.pragma_update(None, "user_version", version + 1).map_err(failed)?;
         transaction.commit().map_err(failed)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_that_does_not_come_to_its_end_leaves_the_schema_before_it() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        let [first] = STEPS;
+        let broken = [first, "CREATE TABLE later (a); INSERT INTO nowhere VALUES (1)"];
+        assert!(take(&broken, &mut connection, Path::new("keys.db")).is_err());
+        let found = recognise(&connection).unwrap();
+        assert_eq!((found.application, found.version), (APPLICATION_ID, 1));
+        assert!(connection.prepare("SELECT * FROM later").is_err());
+        assert!(connection.prepare("SELECT * FROM row").is_ok());
+        migrate(&mut connection, Path::new("keys.db")).unwrap();
     }
 }

@@ -123,6 +123,15 @@ fn a_full_file_system_is_full_and_nothing_was_written() {
 }
 
 #[test]
+fn a_store_that_may_not_be_written_says_so_and_can_be_read() {
+    let fixture = Fixture::new();
+    fixture.store.writer.lock().connection().unwrap().pragma_update(None, "query_only", true).unwrap();
+    let error = fixture.commit(|changeset| changeset.insert(draft(RowKind::Key, "k1"))).unwrap_err();
+    assert!(matches!(error, CommitError::NotWritten(error) if error.kind() == StoreErrorKind::ReadOnly));
+    assert_eq!(fixture.feed(Revision(0), 100).0, told(&[]));
+}
+
+#[test]
 fn an_audit_number_that_is_taken_is_corrupt_and_nothing_was_written() {
     use crate::actor::Context;
     use crate::event::{Event, EventKind};
