@@ -99,7 +99,7 @@ pub use crate::validate::{
 };
 pub use crate::version::{EndReason, Stage};
 
-#[cfg(feature = "conformance")]
+#[cfg(any(test, feature = "conformance"))]
 pub use crate::store::conformance;
 pub use crate::store::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,

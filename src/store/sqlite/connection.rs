@@ -1,4 +1,4 @@
-//! Connections: how one is opened, and how a handle holds its two.
+//! Connections: how one is opened, and how a handle holds its own.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,14 @@ pub(super) struct Place {
     pub(super) busy_timeout: Duration,
 }
 
-/// What a connection is for.
+/// The connections of a handle.
+pub(super) struct Connections {
+    pub(super) writer: Connection,
+    pub(super) reader: Connection,
+    pub(super) follower: Connection,
+}
+
+/// What a connection may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
     Writer,
@@ -33,8 +40,8 @@ pub(super) enum Role {
 }
 
 impl Place {
-    /// Opens the store's two connections, after making the file and its tables where they are missing.
-    pub(super) fn open(&self) -> Result<(Connection, Connection), SqliteOpenError> {
+    /// Opens the store's connections, after making the file and its tables where they are missing.
+    pub(super) fn open(&self) -> Result<Connections, SqliteOpenError> {
         if rusqlite::version_number() < OLDEST_ENGINE {
             return Err(SqliteOpenError::OldEngine { found: rusqlite::version().to_owned() });
         }
@@ -43,15 +50,21 @@ impl Place {
         self.prepare()
     }
 
-    /// Opens both connections to a file that is there.
-    pub(super) fn prepare(&self) -> Result<(Connection, Connection), SqliteOpenError> {
+    /// Opens the connections to a file that is there.
+    pub(super) fn prepare(&self) -> Result<Connections, SqliteOpenError> {
         let mut writer = self.connect().map_err(|error| self.failed(error))?;
         self.accept(&writer)?;
         self.configure(&writer, Role::Writer)?;
         schema::migrate(&mut writer, &self.path)?;
+        let reader = self.connect_reader()?;
+        let follower = self.connect_reader()?;
+        Ok(Connections { writer, reader, follower })
+    }
+
+    fn connect_reader(&self) -> Result<Connection, SqliteOpenError> {
         let reader = self.connect().map_err(|error| self.failed(error))?;
         self.configure(&reader, Role::Reader)?;
-        Ok((writer, reader))
+        Ok(reader)
     }
 
     /// Opens one connection again, to a database that was open before.

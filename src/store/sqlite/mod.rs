@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::store::sqlite::connection::{Held, Place, Role};
+use crate::store::sqlite::connection::{Connections, Held, Place, Role};
 use crate::store::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
     RowFilter, RowKind, RowRef, Stamp, StoreError, UsageBatch, UsageEntry,
@@ -43,11 +43,12 @@ impl SqliteOptions {
     /// [`SqliteOpenError`]; what the file holds was not changed.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteOpenError> {
         let place = Place { path: file::resolve(path.as_ref())?, busy_timeout: self.busy_timeout };
-        let (writer, reader) = place.open()?;
+        let Connections { writer, reader, follower } = place.open()?;
         let place = Arc::new(place);
         Ok(SqliteStore {
             writer: Held::new(Arc::clone(&place), Role::Writer, writer),
             reader: Held::new(Arc::clone(&place), Role::Reader, reader),
+            follower: Held::new(Arc::clone(&place), Role::Reader, follower),
             place,
         })
     }
@@ -61,9 +62,11 @@ impl SqliteOptions {
 /// `v_rotations`, `v_audit`, `v_outbox` and `v_usage`, with any SQLite shell; a row that they edit is refused.
 pub struct SqliteStore {
     place: Arc<Place>,
-    /// Apart from the writer, so that nobody who reads waits for the sync of a commit. Whoever needs both locks
-    /// takes the writer's first.
+    /// Apart from the writer, so that nobody who reads waits for the sync of a commit. Whoever needs several locks
+    /// takes the writer's first, then the reader's, then the follower's.
     reader: Held,
+    /// Apart from the reader, so that validation never waits for somebody's long reading.
+    follower: Held,
     writer: Held,
 }
 
@@ -116,7 +119,7 @@ impl KeyStore for SqliteStore {
         limit: usize,
         each: &mut dyn FnMut(FeedItem<'_>),
     ) -> Result<FeedPage, StoreError> {
-        self.reader.with(|connection| read::feed(connection, since, limit, each))
+        self.follower.with(|connection| read::feed(connection, since, limit, each))
     }
 
     fn audit(
@@ -133,17 +136,18 @@ impl KeyStore for SqliteStore {
         if let Err(CommitError::Unknown(_)) = done {
             writer.lose();
             self.reader.lock().lose();
+            self.follower.lock().lose();
         }
         done
     }
 
-    /// `PRAGMA data_version` of the reader, which moves with each commit of every other connection, the writer's
-    /// included; and how often the reader was opened again, because each connection counts for itself.
+    /// `PRAGMA data_version` of the follower, which moves with each commit of every other connection, the writer's
+    /// included; and how often the follower was opened again, because each connection counts for itself.
     fn stamp(&self) -> Result<Stamp, StoreError> {
-        let mut reader = self.reader.lock();
-        let version = read::data_version(reader.connection()?).map_err(error::store_error)?;
+        let mut follower = self.follower.lock();
+        let version = read::data_version(follower.connection()?).map_err(error::store_error)?;
         let mut stamp = [0; 48];
-        let parts = version.to_le_bytes().into_iter().chain(reader.epoch().to_le_bytes());
+        let parts = version.to_le_bytes().into_iter().chain(follower.epoch().to_le_bytes());
         stamp.iter_mut().zip(parts).for_each(|(slot, byte)| *slot = byte);
         Ok(Stamp(stamp))
     }
@@ -163,6 +167,7 @@ impl KeyStore for SqliteStore {
     fn close(&self) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
         let reader = self.reader.lock().close();
-        writer.close().and(reader)
+        let follower = self.follower.lock().close();
+        writer.close().and(reader).and(follower)
     }
 }

@@ -1,6 +1,7 @@
 //! Handles: what two see of each other, what failures and crashes leave behind, and closing.
 
 use std::io::{BufRead as _, BufReader};
+use std::ops::ControlFlow;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -64,6 +65,7 @@ fn a_lost_connection_is_opened_again_and_its_stamp_is_another() {
     let stamp = fixture.store.stamp().unwrap();
     fixture.store.writer.lock().lose();
     fixture.store.reader.lock().lose();
+    fixture.store.follower.lock().lose();
     assert_ne!(fixture.store.stamp().unwrap(), stamp);
     let revision = fixture.insert(RowKind::Key, "k1");
     assert_eq!(fixture.store.head().unwrap().unwrap().revision, revision);
@@ -74,6 +76,27 @@ fn a_lost_connection_is_opened_again_and_its_stamp_is_another() {
     assert_eq!(fixture.store.head().unwrap_err().kind(), StoreErrorKind::Corrupt);
     exchanged.pragma_update(None, "user_version", schema::SUPPORTED).unwrap();
     assert_eq!(fixture.store.head().unwrap().unwrap().revision, revision);
+}
+
+#[test]
+fn a_long_reading_keeps_no_validation_waiting() {
+    let fixture = Fixture::new();
+    fixture.insert(RowKind::Key, "k1");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    fixture
+        .store
+        .scan(RowKind::Key, RowFilter::All { after: None }, &mut |_| {
+            // On another thread, because a callback must not call the store.
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let page = fixture.store.feed(Revision(0), 10, &mut |_| ()).unwrap();
+                    sender.send((fixture.store.stamp().unwrap(), page.up_to)).unwrap();
+                });
+            });
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(receiver.recv().unwrap().0, fixture.store.stamp().unwrap());
 }
 
 #[test]

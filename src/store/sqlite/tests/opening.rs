@@ -129,7 +129,8 @@ fn a_file_that_is_no_database_is_refused_and_keeps_its_bytes() {
 #[test]
 fn both_connections_have_their_pragmas_in_force() {
     let fixture = Fixture::new();
-    for (held, reads_only) in [(&fixture.store.writer, 0), (&fixture.store.reader, 1)] {
+    let SqliteStore { writer, reader, follower, .. } = &fixture.store;
+    for (held, reads_only) in [(writer, 0), (reader, 1), (follower, 1)] {
         let mut slot = held.lock();
         let connection = slot.connection().unwrap();
         let pragma =
