@@ -1,6 +1,7 @@
 //! A store that fails at its N-th call, before or after the effect, once or for ever, for every N: each act is done
 //! once or not at all, a repetition under the same request id converges, and nothing is ever accepted that was
 //! revoked.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test reports by panicking")]
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};

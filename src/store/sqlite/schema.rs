@@ -26,6 +26,8 @@ pub(super) struct Found {
 
 /// Reads what a database says about itself, and changes nothing.
 pub(super) fn recognise(connection: &Connection) -> rusqlite::Result<Found> {
+    // From one snapshot: between two of these questions another process may make the tables.
+    let _snapshot = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
     let number = |sql: &str| connection.query_row(sql, [], |row| row.get(0));
     Ok(Found {
         application: number("PRAGMA application_id")?,

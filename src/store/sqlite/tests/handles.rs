@@ -238,7 +238,7 @@ fn count(store: &SqliteStore, letter: char) -> u64 {
     let mut count = 0;
     let scan = store.scan(RowKind::Key, RowFilter::All { after: None }, &mut |row| {
         count += u64::from(row.id.starts_with(letter));
-        std::ops::ControlFlow::Continue(())
+        ControlFlow::Continue(())
     });
     scan.unwrap();
     count
