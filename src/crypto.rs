@@ -8,10 +8,12 @@ use subtle::ConstantTimeEq;
 use crate::secret::{SecretBuffer, SecretBytes};
 
 /// The operating system gave no randomness, so nothing was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gave no randomness; nothing was written, try again")]
 #[non_exhaustive]
 pub struct RandomError;
+
+crate::text::debug_as_told!(RandomError);
 
 /// Fills a buffer from the operating system's generator.
 pub(crate) fn fill_random(buffer: &mut [u8]) -> Result<(), RandomError> {

@@ -12,7 +12,7 @@ use crate::time::{TimeError, Timestamp};
 use crate::token::Prefix;
 
 /// What the library read from its store cannot be used.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
     /// The store failed.
@@ -40,6 +40,8 @@ pub enum ReadError {
     NotFounded,
 }
 
+crate::text::debug_as_told!(ReadError);
+
 impl ReadError {
     pub(crate) fn of_row(fault: RowFault, kind: RowKind, id: &str) -> Self {
         match fault {
@@ -57,7 +59,7 @@ impl ReadError {
 }
 
 /// A manager or a validator cannot be opened; nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The store cannot be read, or holds what cannot be used.
@@ -74,8 +76,10 @@ pub enum OpenError {
     Busy,
 }
 
+crate::text::debug_as_told!(OpenError);
+
 /// An act was not carried out. Except for [`ManageError::OutcomeUnknown`], nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ManageError {
     /// A text is empty, too long, or holds a forbidden character.
@@ -165,6 +169,8 @@ pub enum ManageError {
         source: StoreError,
     },
 }
+
+crate::text::debug_as_told!(ManageError);
 
 impl From<StoreError> for ManageError {
     fn from(error: StoreError) -> Self {

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 use crate::token::Prefix;
 
 /// A key's metadata is not an object, too large or too deep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
     /// The JSON text does not parse.
@@ -26,6 +26,8 @@ pub enum MetadataError {
     #[error("the metadata is nested deeper than 32; flatten it")]
     TooDeep,
 }
+
+crate::text::debug_as_told!(MetadataError);
 
 /// What a host keeps with a key: a JSON object of at most 8 KiB and depth 32. The library never decides by it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

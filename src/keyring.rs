@@ -42,7 +42,7 @@ impl fmt::Display for Generation {
 }
 
 /// A keyring cannot be made from what was given.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyringError {
     /// The environment variable is not set; set it to 32 random bytes in hexadecimal or base64.
@@ -90,6 +90,8 @@ pub enum KeyringError {
     #[error(transparent)]
     Random(#[from] RandomError),
 }
+
+crate::text::debug_as_told!(KeyringError);
 
 /// A host's root secret of 32 bytes, checked to look random; wiped on drop, never printed.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// A policy's settings contradict each other or lie outside their bounds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
     /// The lifetime lies outside one minute to a hundred years.
@@ -21,6 +21,8 @@ pub enum PolicyError {
     #[error("an owner's limit must lie between 1 and 1000000 keys")]
     OwnerLimit,
 }
+
+crate::text::debug_as_told!(PolicyError);
 
 /// How versions of a key follow each other; valid by construction.
 ///

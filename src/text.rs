@@ -1,7 +1,38 @@
-//! The bounds that every text from outside must keep: a length, and no control or bidirectional characters.
+//! The bounds that every text from outside must keep: a length, and no control or bidirectional characters; and how
+//! errors are told.
+
+use std::fmt;
+
+/// `Debug` of an error as its text and its causes: what `fn main() -> Result<…>` prints is what to do.
+macro_rules! debug_as_told {
+    ($error:ty) => {
+        impl std::fmt::Debug for $error {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                $crate::text::tell(self, f)
+            }
+        }
+    };
+}
+pub(crate) use debug_as_told;
+
+/// Writes an error's text and those of its causes that it does not contain itself.
+pub(crate) fn tell(error: &dyn std::error::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut told = error.to_string();
+    f.write_str(&told)?;
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !told.contains(&text) {
+            write!(f, ": {text}")?;
+        }
+        told = text;
+        cause = error.source();
+    }
+    Ok(())
+}
 
 /// A text from outside is empty, too long, or holds a character that could deceive a reader of logs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
     /// The text is empty; give at least one visible character.
@@ -33,6 +64,8 @@ pub enum TextError {
         form: &'static str,
     },
 }
+
+crate::text::debug_as_told!(TextError);
 
 /// Line breaks and controls forge log lines; bidirectional and invisible characters make one text look like
 /// another (Unicode TR 36 and 39).

@@ -17,7 +17,7 @@ use time::format_description::well_known::Rfc3339;
 pub struct Timestamp(i64);
 
 /// A time lies outside the years 1970 to 9999, or is not in the RFC 3339 form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TimeError {
     /// The result would lie before 1970 or after the year 9999; use a nearer date or a shorter duration.
@@ -27,6 +27,8 @@ pub enum TimeError {
     #[error("not an RFC 3339 date and time such as 2027-01-01T00:00:00Z")]
     Syntax,
 }
+
+crate::text::debug_as_told!(TimeError);
 
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.

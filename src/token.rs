@@ -233,7 +233,7 @@ fn draw_base62(out: &mut [u8]) -> Result<(), RandomError> {
 }
 
 /// A text is not a token; nothing was looked up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenError {
     /// It does not have the form of a token.
@@ -243,6 +243,8 @@ pub enum TokenError {
     #[error("not a token: its checksum is wrong, so a character was lost or changed")]
     Checksum,
 }
+
+crate::text::debug_as_told!(TokenError);
 
 /// A well-formed token as a client presented it, borrowed from the request.
 #[derive(Clone, Copy)]

@@ -18,7 +18,7 @@ pub(crate) use change::{RotationOrder, deprecate, issue, roll_back, rotate};
 pub(crate) use deny::{replace, revoke_key, revoke_version};
 
 /// An act that the rules forbid now; nothing was changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LifecycleError {
     /// The key was revoked, which is final; issue a new key.
@@ -71,6 +71,8 @@ pub enum LifecycleError {
     #[error("the key has used up its version numbers; issue a new key")]
     VersionsExhausted,
 }
+
+crate::text::debug_as_told!(LifecycleError);
 
 /// A key with its versions and those of its rotations that an act concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -173,7 +173,7 @@ impl KeyManager {
 }
 
 /// An export stopped; what was written before is whole lines, but for the last.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum ExportError {
     /// The store could not be read.
@@ -183,3 +183,5 @@ pub enum ExportError {
     #[error("the export could not be written")]
     Output(#[from] std::io::Error),
 }
+
+crate::text::debug_as_told!(ExportError);

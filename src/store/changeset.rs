@@ -78,7 +78,7 @@ pub struct SealedChangeset {
 }
 
 /// Why a changeset cannot be written on this head; the store rolls back and answers what it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
     /// Somebody else founded the store first, or it is not founded yet: read it again.
@@ -93,6 +93,8 @@ pub enum SealError {
     )]
     UnknownGeneration(Generation),
 }
+
+crate::text::debug_as_told!(SealError);
 
 #[derive(Clone, Debug)]
 enum Purpose {

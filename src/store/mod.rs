@@ -221,11 +221,12 @@ pub enum StoreErrorKind {
 }
 
 /// A store could not do what it was asked.
-#[derive(Debug)]
 pub struct StoreError {
     kind: StoreErrorKind,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
+
+crate::text::debug_as_told!(StoreError);
 
 impl StoreError {
     /// An error of this kind with its cause.
@@ -267,7 +268,7 @@ impl Error for StoreError {
 }
 
 /// What became of a commit that did not succeed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
     /// An expectation did not hold; nothing was written. Read again and decide again.
@@ -288,6 +289,8 @@ pub enum CommitError {
     #[error("it is not known whether the commit is durable: {0}")]
     Unknown(#[source] StoreError),
 }
+
+crate::text::debug_as_told!(CommitError);
 
 /// Where rows live. Object-safe; each method may be called from any thread.
 ///

@@ -8,7 +8,7 @@ use rusqlite::{ErrorCode, ffi};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A database file cannot be opened as a store; whatever the file holds was not changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum SqliteOpenError {
     /// The path is empty or `:memory:`, and such a database ends with its connection.
@@ -81,6 +81,8 @@ pub enum SqliteOpenError {
         source: StoreError,
     },
 }
+
+crate::text::debug_as_told!(SqliteOpenError);
 
 /// The kind of trouble behind an error of SQLite.
 fn kind(error: &rusqlite::Error) -> StoreErrorKind {

@@ -24,16 +24,13 @@ pub(super) struct Found {
     is_empty: bool,
 }
 
-/// Reads what a database says about itself, and changes nothing.
+/// Reads what a database says about itself, and changes nothing. One statement, because one sees one moment:
+/// another process may be making the tables.
 pub(super) fn recognise(connection: &Connection) -> rusqlite::Result<Found> {
-    // From one snapshot: between two of these questions another process may make the tables.
-    let _snapshot = connection.is_autocommit().then(|| connection.unchecked_transaction()).transpose()?;
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get(0));
-    Ok(Found {
-        application: number("PRAGMA application_id")?,
-        version: number("PRAGMA user_version")?,
-        is_empty: connection
-            .query_row("SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))?,
+    const SQL: &str = "SELECT application_id, user_version, NOT EXISTS (SELECT 1 FROM sqlite_schema) \
+        FROM pragma_application_id, pragma_user_version";
+    connection.query_row(SQL, [], |row| {
+        Ok(Found { application: row.get(0)?, version: row.get(1)?, is_empty: row.get(2)? })
     })
 }
 
