@@ -231,3 +231,23 @@ pub(super) fn add_usage(connection: &mut Connection, batch: &UsageBatch) -> rusq
     transaction.prepare_cached(FLUSHED)?.execute((&batch.writer, batch.flushed_at.unix_micros()))?;
     transaction.commit()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_of_commit_is_certain_only_where_it_comes_before_the_last_frame() {
+        let error = |code| of_commit(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        for (code, expected) in
+            [(ffi::SQLITE_FULL, StoreErrorKind::Full), (ffi::SQLITE_BUSY, StoreErrorKind::Busy)]
+        {
+            assert!(matches!(error(code), CommitError::NotWritten(error) if error.kind() == expected));
+        }
+        for code in
+            [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_SHMSIZE, ffi::SQLITE_NOMEM]
+        {
+            assert!(matches!(error(code), CommitError::Unknown(_)), "{code}");
+        }
+    }
+}

@@ -66,7 +66,8 @@ fn a_lost_connection_is_opened_again_and_its_stamp_is_another() {
     fixture.store.writer.lock().lose();
     fixture.store.reader.lock().lose();
     fixture.store.follower.lock().lose();
-    assert_ne!(fixture.store.stamp().unwrap(), stamp);
+    let [before, after] = [stamp, fixture.store.stamp().unwrap()].map(|stamp| stamp.0[8..16].to_vec());
+    assert_ne!(before, after, "whatever the new connection's data version is");
     let revision = fixture.insert(RowKind::Key, "k1");
     assert_eq!(fixture.store.head().unwrap().unwrap().revision, revision);
 
@@ -110,6 +111,28 @@ fn a_panic_in_a_callback_leaves_the_handle_usable_and_up_to_date() {
     let revision = fixture.insert(RowKind::Key, "k2");
     assert_eq!(fixture.store.head().unwrap().unwrap().revision, revision);
     assert_eq!(fixture.feed(Revision(0), 100).0, told(&["k1", "k2"]));
+}
+
+#[test]
+fn a_transaction_that_was_left_open_does_not_hold_the_reader_in_the_past() {
+    let fixture = Fixture::new();
+    let left = "BEGIN; SELECT * FROM head";
+    fixture.store.reader.lock().connection().unwrap().execute_batch(left).unwrap();
+    let revision = fixture.insert(RowKind::Key, "k1");
+    assert_eq!(fixture.store.head().unwrap().unwrap().revision, revision);
+}
+
+#[test]
+fn a_commit_waits_for_anothers_and_is_sealed_on_what_that_one_left() {
+    let fixture = Fixture::new();
+    let shell = fixture.shell();
+    shell.execute_batch("BEGIN IMMEDIATE; INSERT INTO writer VALUES ('w', 1)").unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| fixture.insert(RowKind::Key, "k1"));
+        std::thread::sleep(Duration::from_millis(100));
+        shell.execute_batch("COMMIT").unwrap();
+        assert_eq!(waiting.join().unwrap(), Revision(2));
+    });
 }
 
 #[test]
@@ -289,6 +312,10 @@ fn a_failed_write_of_the_log_leaves_the_outcome_open_and_the_handle_recovers() {
             "{error:?} after {committed}"
         );
         assert_ne!(fixture.store.stamp().unwrap(), stamp);
+        for held in [&fixture.store.writer, &fixture.store.reader, &fixture.store.follower] {
+            held.lock().connection().unwrap();
+            assert_eq!(held.lock().epoch(), 1, "opened again");
+        }
         assert_eq!((count(&fixture.store, 'a'), count(&fixture.store, 'b')), (committed, committed));
         return;
     }

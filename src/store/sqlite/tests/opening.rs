@@ -161,7 +161,7 @@ fn connections_that_prepare_one_new_file_at_once_all_succeed() {
         fs::write(&path, b"").unwrap();
         // Past the lock that keeps the threads of one process apart, as other processes are.
         std::thread::scope(|scope| {
-            for _ in 0..4 {
+            for _ in 0..8 {
                 scope.spawn(|| {
                     let place = Place { path: path.clone(), busy_timeout: Duration::from_secs(5) };
                     place.prepare().unwrap();
