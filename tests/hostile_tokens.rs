@@ -118,7 +118,7 @@ impl Target {
         let prefixes = ["key", "acme_live"].map(|prefix| Prefix::new(prefix).unwrap());
         let keys = KeyManager::builder(place.open(), keyring()).clock(clock.clone()).prefixes(prefixes);
         let keys = keys.open().unwrap();
-        let bed = Bed { validator: keys.validator().unwrap(), clock, keys, place };
+        let bed = Bed { validator: keys.validator().unwrap(), clock, keys, store: place.open(), place };
         let of = |name: &str| NewKey::new(owner(name), "ci").unwrap();
         let issue = |new| {
             let issued = bed.root().issue(new).unwrap();

@@ -370,7 +370,8 @@ pub trait KeyStore: Send + Sync + 'static {
     /// Adds counts; touches no row, no revision and no state of a key.
     ///
     /// # Errors
-    /// [`StoreError`]; nothing was added then.
+    /// [`StoreError`]; nothing was added then, or, where reading and writing itself failed
+    /// ([`StoreErrorKind::Io`]), perhaps all of it: a batch that is handed over again may count twice.
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError>;
 
     /// The sums of what was counted of a key's versions, by version.

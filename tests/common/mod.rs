@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyrota::{
-    Act, Actor, AuditEntry, AuditFilter, DenialReason, EventKind, IssuedKey, KeyId, KeyManager, KeyStore,
-    Keyring, ManualClock, MemoryStore, NewKey, OwnerId, Scope, Stage, Timestamp, Validator, VersionNo,
+    Act, Actor, AuditEntry, AuditFilter, DenialReason, Event, Fingerprint, IssuedKey, KeyId, KeyManager,
+    KeyStore, Keyring, LifecycleError, ManageError, ManualClock, MemoryStore, NewKey, OwnerId, Scope, Stage,
+    Timestamp, Validator, VersionNo,
 };
 
 pub(crate) const MICRO: Duration = Duration::from_micros(1);
@@ -102,6 +103,8 @@ pub(crate) struct Bed {
     pub(crate) clock: ManualClock,
     pub(crate) keys: KeyManager,
     pub(crate) validator: Validator,
+    /// A handle of its own, for looking.
+    pub(crate) store: Arc<dyn KeyStore>,
     pub(crate) place: Place,
 }
 
@@ -110,7 +113,7 @@ impl Bed {
         let clock = ManualClock::new(start);
         let keys = KeyManager::builder(place.open(), keyring()).clock(clock.clone()).open().unwrap();
         let validator = keys.validator().unwrap();
-        Self { clock, keys, validator, place }
+        Self { clock, keys, validator, store: place.open(), place }
     }
 
     /// A validator of another process: on a handle of its own.
@@ -171,9 +174,52 @@ impl Bed {
         self.keys.audit(&AuditFilter::all().after(after), 10_000).unwrap()
     }
 
-    pub(crate) fn kinds(&self, after: u64) -> Vec<EventKind> {
-        self.entries(after).iter().map(|entry| entry.event.kind).collect()
+    /// What was recorded after a number, a line for each entry: `key_rotation v2 old=v1 new=v2 until 2027-02-02`.
+    pub(crate) fn story(&self, after: u64) -> Vec<String> {
+        self.entries(after).iter().map(|entry| self.line(&entry.event)).collect()
     }
+
+    pub(crate) fn line(&self, event: &Event) -> String {
+        let versions = event.key.and_then(|key| self.keys.get(key).ok()).map(|info| info.versions);
+        let name = |wanted: Fingerprint| {
+            let mut versions = versions.iter().flatten();
+            versions
+                .find(|version| version.fingerprint == wanted)
+                .map_or("?".into(), |v| v.number.to_string())
+        };
+        let parts = [
+            Some(event.kind.to_string()),
+            event.version.map(|version| version.to_string()),
+            event.old_fingerprint.map(|old| format!("old={}", name(old))),
+            event.new_fingerprint.map(|new| format!("new={}", name(new))),
+            event.end_reason.map(|reason| format!("{reason:?}").to_lowercase()),
+            event.until.map(|until| format!("until {}", day(until))),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The error of an act that writes nothing.
+    pub(crate) fn refused<T>(&self, act: impl FnOnce() -> Result<T, ManageError>) -> ManageError {
+        let before = self.store.head().unwrap();
+        let Err(error) = act() else { panic!("the act was not refused") };
+        assert_eq!(self.store.head().unwrap(), before, "{error}");
+        error
+    }
+
+    /// The rule that forbids an act, which writes nothing.
+    pub(crate) fn forbidden<T>(&self, act: impl FnOnce() -> Result<T, ManageError>) -> LifecycleError {
+        match self.refused(act) {
+            ManageError::Lifecycle(error) => error,
+            other => panic!("{other}"),
+        }
+    }
+}
+
+/// `2027-02-02`, `2027-02-02 06:00`, or RFC 3339 where that is not all.
+pub(crate) fn day(time: Timestamp) -> String {
+    let text = time.to_string();
+    let short = text.strip_suffix(":00Z").map(|text| text.replace('T', " "));
+    short.map_or(text, |text| text.strip_suffix(" 00:00").unwrap_or(&text).to_owned())
 }
 
 pub(crate) const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
