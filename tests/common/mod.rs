@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyrota::{
-    Act, Actor, AuditEntry, AuditFilter, DenialReason, Event, Fingerprint, IssuedKey, KeyId, KeyManager,
+    Act, Actor, AuditEntry, AuditFilter, DenialReason, Event, EventKind, IssuedKey, KeyId, KeyManager,
     KeyStore, Keyring, LifecycleError, ManageError, ManualClock, MemoryStore, NewKey, OwnerId, Scope, Stage,
     Timestamp, Validator, VersionNo,
 };
@@ -179,21 +179,21 @@ impl Bed {
         self.entries(after).iter().map(|entry| self.line(&entry.event)).collect()
     }
 
+    /// One entry's line. A rotation whose old version is over has no deadline to tell.
     pub(crate) fn line(&self, event: &Event) -> String {
         let versions = event.key.and_then(|key| self.keys.get(key).ok()).map(|info| info.versions);
-        let name = |wanted: Fingerprint| {
-            let mut versions = versions.iter().flatten();
-            versions
-                .find(|version| version.fingerprint == wanted)
-                .map_or("?".into(), |v| v.number.to_string())
-        };
+        let versions = versions.unwrap_or_default();
+        let find = |wanted| versions.iter().find(|version| version.fingerprint == wanted);
+        let name = |wanted| find(wanted).map_or("?".to_owned(), |version| version.number.to_string());
+        let leaving = event.old_fingerprint.filter(|_| event.kind == EventKind::KeyRotation).and_then(find);
+        let is_over = leaving.and_then(|version| version.ended_at).is_some_and(|ended| ended <= event.at);
         let parts = [
             Some(event.kind.to_string()),
             event.version.map(|version| version.to_string()),
             event.old_fingerprint.map(|old| format!("old={}", name(old))),
             event.new_fingerprint.map(|new| format!("new={}", name(new))),
             event.end_reason.map(|reason| format!("{reason:?}").to_lowercase()),
-            event.until.map(|until| format!("until {}", day(until))),
+            event.until.filter(|_| !is_over).map(|until| format!("until {}", day(until))),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
     }

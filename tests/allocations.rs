@@ -1,0 +1,64 @@
+//! The hot path allocates nothing: counted by the allocator itself, in a process of its own.
+#![allow(unsafe_code, reason = "an allocator can only be implemented so; it forwards each call unchanged")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use keyrota::{Actor, Demand, KeyManager, Keyring, MemoryStore, NewKey, OwnerId, Scope};
+
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    CALLS.set(CALLS.get() + 1);
+}
+
+// SAFETY: every call is the system allocator's own, with its own arguments.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        unsafe { System.alloc_zeroed(layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+#[test]
+fn a_validation_of_an_unchanged_store_allocates_nothing() {
+    let keys = KeyManager::open(MemoryStore::new(), Keyring::generate().unwrap()).unwrap();
+    let validator = keys.validator().unwrap();
+    let root = || keys.by(Actor::operator("root"));
+    let new = |name| NewKey::new(OwnerId::new("ada").unwrap(), name).unwrap();
+    let granted = root().issue(new("granted").scopes(["orders:read"].try_into().unwrap())).unwrap();
+    let revoked = root().issue(new("revoked")).unwrap();
+    root().revoke(revoked.key).unwrap();
+    let (held, wanting): (Scope, Scope) = ("orders:read".parse().unwrap(), "orders:write".parse().unwrap());
+    let wrong = format!("{}x", &granted.token.expose()[..granted.token.expose().len() - 1]);
+    validator.catch_up().unwrap();
+    let before = CALLS.get();
+    let mut grants = 0;
+    for _ in 0..100 {
+        grants += u32::from(validator.validate_for(granted.token.expose(), Demand::scope(&held)).is_ok());
+        grants += u32::from(validator.validate_for(granted.token.expose(), Demand::scope(&wanting)).is_ok());
+        grants += u32::from(validator.validate(revoked.token.expose()).is_ok());
+        grants += u32::from(validator.validate(&wrong).is_ok());
+    }
+    assert_eq!((CALLS.get() - before, grants), (0, 100));
+    assert!(CALLS.get() > 0, "the allocator counts");
+}

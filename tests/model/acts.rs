@@ -1,0 +1,267 @@
+//! The acts: what may be asked of a deployment, and the dice that choose.
+
+use crate::naive::{DAY, Failure, HOUR, MONTH, Naive, SECOND, Time};
+
+pub type Scopes = Vec<&'static str>;
+
+pub const OWNERS: [&str; 3] = ["ada", "bob", "eve"];
+pub const ROLES: [&str; 2] = ["clerk", "guest"];
+/// What is demanded after each step.
+pub const DEMANDS: [&str; 7] =
+    ["*", "bills:read", "keyrota:*", "keyrota:rotate", "orders:*", "orders:read", "orders:write"];
+/// A key that was never issued.
+pub const NOBODY: usize = 999;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Policy {
+    pub lifetime: Time,
+    pub overlap: Time,
+}
+
+const MINUTE: Time = 60 * SECOND;
+const POLICIES: [Policy; 7] = [
+    Policy { lifetime: 90 * DAY, overlap: DAY },
+    Policy { lifetime: 10 * DAY, overlap: 0 },
+    Policy { lifetime: 2 * DAY, overlap: HOUR },
+    Policy { lifetime: 6 * HOUR, overlap: 30 * MINUTE },
+    Policy { lifetime: HOUR, overlap: 59 * MINUTE },
+    Policy { lifetime: 20 * MINUTE, overlap: 5 * MINUTE },
+    Policy { lifetime: 400 * DAY, overlap: 45 * DAY },
+];
+
+/// A key to be issued.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    pub owner: &'static str,
+    pub scopes: Scopes,
+    pub role: Option<&'static str>,
+    pub policy: Option<Policy>,
+    pub lifetime: Option<Time>,
+    pub from: Option<Time>,
+    pub until: Option<Time>,
+    pub never_expires: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    Issue(Wanted),
+    Rotate { key: usize, supersede: bool },
+    Deprecate { key: usize },
+    RollBack { key: usize, compromised: bool },
+    Replace { key: usize, grace: Time },
+    RevokeKey { key: usize, compromised: bool },
+    RevokeVersion { key: usize, version: u32, compromised: bool },
+    RevokeOwner { owner: &'static str, compromised: bool },
+    Suspend { owner: &'static str },
+    Resume { owner: &'static str },
+    SetPolicy(Policy),
+    SetDefaultLimit(u32),
+    SetLimit { owner: &'static str, limit: Option<u32> },
+    SetCeiling { owner: &'static str, ceiling: Option<Scopes> },
+    SetRole { role: &'static str, scopes: Scopes },
+    Edit { key: usize, scopes: Option<Scopes>, role: Option<Option<&'static str>>, widen: bool },
+    Purge { retention: Time },
+    ConfirmClock(Time),
+}
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    Act {
+        host: usize,
+        act: Act,
+        request: Option<u32>,
+    },
+    Tick {
+        host: usize,
+    },
+    /// What the clocks of the hosts show from now on.
+    Clocks([Time; 2]),
+    Flush,
+    /// Opens a host again, or both at once; with a farewell or without.
+    Reopen {
+        host: usize,
+        both: bool,
+        close: bool,
+    },
+}
+
+/// Seeded randomness: splitmix64.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, end: usize) -> usize {
+        (self.roll() % end as u64) as usize
+    }
+
+    pub fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+
+    pub fn pick<T: Clone>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len())].clone()
+    }
+
+    fn maybe<T>(&mut self, times: usize, make: impl FnOnce(&mut Self) -> T) -> Option<T> {
+        self.one_in(times).then(|| make(self))
+    }
+
+    /// Any time up to `end`.
+    fn until(&mut self, end: Time) -> Time {
+        (self.roll() % (end as u64 + 1)) as Time
+    }
+
+    /// A span of microseconds to weeks.
+    fn span(&mut self) -> Time {
+        let longest = self.pick(&[3, SECOND, 20 * MINUTE, HOUR, 3 * HOUR, 12 * HOUR, 2 * DAY, 12 * DAY]);
+        self.until(longest)
+    }
+
+    fn scopes(&mut self) -> Scopes {
+        DEMANDS.into_iter().filter(|_| self.one_in(4)).collect()
+    }
+}
+
+/// What is chosen next. Remembers the request ids that were given, to repeat them.
+pub struct Chooser {
+    pub dice: Dice,
+    asked: Vec<(u32, Act)>,
+}
+
+impl Chooser {
+    pub fn new(seed: u64) -> Self {
+        Self { dice: Dice(seed.wrapping_mul(0x2545_F491_4F6C_DD1D)), asked: Vec::new() }
+    }
+
+    pub fn next(&mut self, model: &Naive, clocks: [Time; 2]) -> Step {
+        let host = self.dice.below(2);
+        match self.dice.below(100) {
+            0..24 => Step::Clocks(self.clocks(model, clocks)),
+            24..35 => Step::Tick { host },
+            35..37 => Step::Flush,
+            37..40 => Step::Reopen { host, both: self.dice.one_in(3), close: self.dice.one_in(2) },
+            40..49 if !self.asked.is_empty() => {
+                // Mostly the same act again, mostly one of the last.
+                let back = self.asked.len() - 1 - self.dice.below(self.asked.len().min(6));
+                let (request, same) = self.asked[back].clone();
+                let act = if self.dice.one_in(4) { self.act(model, clocks[host]) } else { same };
+                Step::Act { host, act, request: Some(request) }
+            }
+            _ => {
+                let act = self.act(model, clocks[host]);
+                let request = self.dice.one_in(3).then_some(self.asked.len() as u32);
+                self.asked.extend(request.map(|request| (request, act.clone())));
+                Step::Act { host, act, request }
+            }
+        }
+    }
+
+    fn clocks(&mut self, model: &Naive, [now, other]: [Time; 2]) -> [Time; 2] {
+        let dice = &mut self.dice;
+        let skew = match dice.below(8) {
+            0 => dice.pick(&[-HOUR, -2 * SECOND, -1, 1, 5 * MINUTE]),
+            1..3 => 0,
+            _ => other - now,
+        };
+        let now = match dice.below(40) {
+            0 => now + MONTH + dice.until(150 * DAY),
+            1..4 => now - dice.span(),
+            // To where something ends or begins, and one microsecond before and after.
+            4..18 => {
+                let soon = model.moments().into_iter().filter(|at| (now..now + 40 * DAY).contains(at));
+                let soon = soon.map(|at| (at, dice.roll())).min_by_key(|(at, roll)| (roll % 3, *at, *roll));
+                soon.map_or(now + dice.span(), |(at, _)| at + dice.pick(&[-1, 0, 0, 1]))
+            }
+            _ => now + dice.span(),
+        };
+        [now, now + skew]
+    }
+
+    fn key(&mut self, model: &Naive) -> usize {
+        let dice = &mut self.dice;
+        let there: Vec<_> = (0..model.keys.len()).filter(|key| !model.keys[*key].purged).collect();
+        match (there.last(), dice.below(40)) {
+            (None, _) => NOBODY,
+            (_, 0) => dice.pick(&[NOBODY, 0]),
+            (Some(last), 1..24) => *last,
+            _ => dice.pick(&there),
+        }
+    }
+
+    fn act(&mut self, model: &Naive, now: Time) -> Act {
+        if now - model.mark > MONTH && self.dice.one_in(2) {
+            return Act::ConfirmClock(self.dice.pick(&[now, now, now - DAY, now + 1]));
+        }
+        let key = self.key(model);
+        let dice = &mut self.dice;
+        let owner = dice.pick(&OWNERS);
+        match dice.below(100) {
+            0..20 => Act::Issue(Self::wanted(dice, now.max(model.mark))),
+            20..38 => Act::Rotate { key, supersede: dice.one_in(3) },
+            38..45 => Act::Deprecate { key },
+            45..57 => Act::RollBack { key, compromised: dice.one_in(3) },
+            57..61 => Act::Replace { key, grace: dice.pick(&[0, 0, MINUTE, 4 * HOUR, 4 * HOUR + 1]) },
+            61..64 => Act::RevokeKey { key, compromised: dice.one_in(2) },
+            64..72 => {
+                // Rarely one that does not exist.
+                let versions = model.keys.get(key).map_or(0, |key| key.versions.len());
+                let strange = usize::from(versions == 0 || dice.one_in(9));
+                let version = 1 + dice.below(versions + strange) as u32;
+                Act::RevokeVersion { key, version, compromised: dice.one_in(2) }
+            }
+            72 => Act::RevokeOwner { owner, compromised: dice.one_in(2) },
+            73..76 => Act::Suspend { owner },
+            76..81 => Act::Resume { owner },
+            81..84 => Act::SetPolicy(dice.pick(&POLICIES)),
+            84 => Act::SetDefaultLimit(dice.pick(&[2, 3, 5])),
+            85..87 => Act::SetLimit { owner, limit: dice.pick(&[None, None, Some(1), Some(5)]) },
+            87..89 => {
+                let ceiling = dice.maybe(2, |dice| if dice.one_in(3) { vec!["*"] } else { dice.scopes() });
+                Act::SetCeiling { owner, ceiling }
+            }
+            89..92 => Act::SetRole { role: dice.pick(&ROLES), scopes: dice.scopes() },
+            92..96 => Act::Edit {
+                key,
+                scopes: dice.maybe(2, Dice::scopes),
+                role: dice.maybe(2, |dice| dice.maybe(2, |dice| dice.pick(&ROLES))),
+                widen: dice.one_in(2),
+            },
+            96..98 => Act::Purge { retention: dice.pick(&[0, HOUR, DAY, MONTH]) },
+            _ => Act::ConfirmClock(dice.pick(&[now, now + 1, model.mark, model.mark + 1])),
+        }
+    }
+
+    fn wanted(dice: &mut Dice, t: Time) -> Wanted {
+        let from = dice.maybe(4, |dice| t + dice.span() - dice.pick(&[0, 0, HOUR]));
+        Wanted {
+            owner: dice.pick(&OWNERS),
+            scopes: dice.scopes(),
+            role: dice.maybe(4, |dice| dice.pick(&ROLES)),
+            policy: dice.maybe(4, |dice| dice.pick(&POLICIES)),
+            lifetime: dice
+                .maybe(4, |dice| dice.pick(&[30 * SECOND, 10 * MINUTE, 2 * HOUR, 3 * DAY, 40 * DAY])),
+            from,
+            until: dice.maybe(4, |dice| from.unwrap_or(t) + dice.span() - dice.pick(&[0, 0, 0, HOUR])),
+            never_expires: dice.one_in(8),
+        }
+    }
+}
+
+impl Policy {
+    /// With another lifetime, if that is possible.
+    pub fn with_lifetime(self, lifetime: Time) -> Result<Self, Failure> {
+        if lifetime < MINUTE {
+            Err(Failure::BadPolicy("Lifetime"))
+        } else if self.overlap >= lifetime {
+            Err(Failure::BadPolicy("Overlap"))
+        } else {
+            Ok(Self { lifetime, ..self })
+        }
+    }
+}
