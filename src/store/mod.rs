@@ -216,6 +216,8 @@ pub enum StoreErrorKind {
     Corrupt,
     /// The store was closed.
     Closed,
+    /// The handle was inherited through a fork; open the store again in the child.
+    Forked,
     /// Anything else; see the source.
     Other,
 }
@@ -256,6 +258,9 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Io => "the store could not be read or written",
             StoreErrorKind::Corrupt => "the store is damaged; restore a backup",
             StoreErrorKind::Closed => "the store was closed",
+            StoreErrorKind::Forked => {
+                "the handle was inherited through a fork; open the store again in this process"
+            }
             StoreErrorKind::Other => "the store failed",
         })
     }

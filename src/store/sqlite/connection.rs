@@ -23,6 +23,9 @@ static OPENING: Mutex<()> = Mutex::new(());
 pub(super) struct Place {
     pub(super) path: PathBuf,
     pub(super) busy_timeout: Duration,
+    /// The process that opened it: SQLite's locks do not survive a fork, and a child that used or even closed the
+    /// connections could damage the file.
+    pub(super) process: u32,
 }
 
 /// The connections of a handle.
@@ -197,6 +200,9 @@ impl Held {
 impl Slot {
     /// The connection, outside any transaction; opened again if it was lost.
     pub(super) fn connection(&mut self) -> Result<&mut Connection, StoreError> {
+        if self.is_inherited() {
+            return Err(StoreErrorKind::Forked.into());
+        }
         if let State::Open(connection) = &self.state
             && !connection.is_autocommit()
             && connection.execute_batch("ROLLBACK").is_err()
@@ -213,6 +219,11 @@ impl Slot {
         }
     }
 
+    /// Whether this is a forked child's copy of its parent's handle.
+    fn is_inherited(&self) -> bool {
+        self.place.process != std::process::id()
+    }
+
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -225,9 +236,21 @@ impl Slot {
     }
 
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
+        if self.is_inherited() {
+            return Err(StoreErrorKind::Forked.into());
+        }
         match std::mem::replace(&mut self.state, State::Closed) {
             State::Open(connection) => connection.close().map_err(|(_, error)| store_error(error)),
             State::Lost | State::Closed => Ok(()),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.is_inherited() {
+            // The parent's connection: it must not be closed here.
+            std::mem::forget(std::mem::replace(&mut self.state, State::Closed));
         }
     }
 }

@@ -42,7 +42,8 @@ impl SqliteOptions {
     /// # Errors
     /// [`SqliteOpenError`]; what the file holds was not changed.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteOpenError> {
-        let place = Place { path: file::resolve(path.as_ref())?, busy_timeout: self.busy_timeout };
+        let path = file::resolve(path.as_ref())?;
+        let place = Place { path, busy_timeout: self.busy_timeout, process: std::process::id() };
         let Connections { writer, reader, follower } = place.open()?;
         let place = Arc::new(place);
         Ok(SqliteStore {
@@ -57,8 +58,8 @@ impl SqliteOptions {
 /// Rows in one SQLite file on a local file system.
 ///
 /// Write-ahead logging with a full sync at each commit: what a commit has written survives a loss of power. Any
-/// number of handles, in this process and in others of the same machine, may share the file; but a process must
-/// not go on using a handle after a `fork`. People may read the tables, and the views `v_keys`, `v_versions`,
+/// number of handles, in this process and in others of the same machine, may share the file; a forked child has to open
+/// one of its own: the one it inherits answers [`StoreErrorKind::Forked`](crate::StoreErrorKind::Forked). People may read the tables, and the views `v_keys`, `v_versions`,
 /// `v_rotations`, `v_audit`, `v_outbox` and `v_usage`, with any SQLite shell; a row that they edit is refused.
 pub struct SqliteStore {
     place: Arc<Place>,

@@ -163,7 +163,11 @@ fn connections_that_prepare_one_new_file_at_once_all_succeed() {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let place = Place { path: path.clone(), busy_timeout: Duration::from_secs(5) };
+                    let place = Place {
+                        path: path.clone(),
+                        busy_timeout: Duration::from_secs(5),
+                        process: std::process::id(),
+                    };
                     place.prepare().unwrap();
                 });
             }
