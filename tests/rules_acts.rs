@@ -76,6 +76,25 @@ fn a_tick_is_bounded_and_says_that_there_is_more() {
     assert!(!second.more && second.expired == 1, "{second:?}");
 }
 
+/// The mark was confirmed beyond what is due, and then the clock went back to before the mark.
+#[test]
+fn a_tick_whose_clock_is_before_the_mark_leaves_what_is_due() {
+    on_both_stores(|bed| {
+        let issued = bed.root().issue(new_key("ci").lifetime(2 * DAY)).unwrap();
+        bed.clock.advance(40 * DAY).unwrap();
+        bed.root().confirm_clock(Clock::now(&bed.clock)).unwrap();
+        bed.clock.set(at("2027-01-10"));
+        let before = revision(&bed);
+        let report = bed.keys.tick().unwrap();
+        assert!(matches!(report.clock, keyrota::ClockState::Behind { .. }), "{report:?}");
+        assert_eq!((report.expired, revision(&bed)), (0, before));
+        assert!(!bed.is_granted(issued.token.expose()), "the deadline holds all the same");
+        assert_eq!(bed.keys.plan(Clock::now(&bed.clock)).unwrap().events, []);
+        bed.clock.set(at("2027-02-11"));
+        assert_eq!(bed.keys.tick().unwrap().expired, 1);
+    });
+}
+
 /// Counts its readings, and shows another time at each.
 struct Restless {
     start: Timestamp,

@@ -195,9 +195,14 @@ impl Key {
         Some(version.number)
     }
 
-    /// From when a successor is valid.
-    fn successor_from(&mut self, t: Time) -> Time {
-        self.at_stage("Active").map_or(t, |active| active.not_before.max(t))
+    /// From when a successor is valid: not before its key is.
+    fn successor_from(&mut self, t: Time) -> Result<Time, Failure> {
+        match self.at_stage("Active").map(|active| active.not_before) {
+            Some(from) => Ok(from.max(t)),
+            // Should be: then, too, from the key's beginning.
+            None if self.versions[0].not_before > t => Err(Failure::Reported),
+            None => Ok(t),
+        }
     }
 
     pub fn rotate(
@@ -221,7 +226,7 @@ impl Key {
         } else if let (Some(until), true) = (until, self.live(t).count() >= MAX_LIVE) {
             return Err(Failure::TooManyLive(until));
         }
-        let from = self.successor_from(t);
+        let from = self.successor_from(t)?;
         let old = self.deprecate(policy.overlap, t, news);
         let old = old.or(self.at_stage("Deprecated").map(|version| version.number));
         self.mint("version_issued", from, policy, t, news);
@@ -257,9 +262,17 @@ impl Key {
             (None, None) => candidates.next(),
         };
         let target = target.ok_or(Failure::NotRollbackable)?.number;
-        if let (true, Some(active)) = (compromised, self.at_stage("Active")) {
-            active.compromised = true;
-            active.finish("Revoked", t, news);
+        if compromised {
+            for other in
+                self.versions.iter_mut().filter(|version| !version.ended() && version.number != target)
+            {
+                if other.stage != "Active" {
+                    // Should be: revoked, as the active one is.
+                    return Err(Failure::Reported);
+                }
+                other.compromised = true;
+                other.finish("Revoked", t, news);
+            }
         }
         self.deprecate(policy.overlap, t, news);
         let version = &mut self.versions[target as usize - 1];
@@ -285,7 +298,7 @@ impl Key {
         if grace > 4 * HOUR {
             return Err(Failure::GraceTooLong);
         }
-        let from = self.successor_from(t);
+        let from = self.successor_from(t)?;
         let old = self.at_stage("Active").map(|active| active.number);
         let graced = if grace > 0 { self.deprecate(grace, t, news) } else { None };
         for version in &mut self.versions {

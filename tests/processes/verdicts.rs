@@ -109,8 +109,8 @@ fn tell_step_by_step(script: impl Fn(&Bed) -> Script) {
 }
 
 /// At full speed: the first process validates without a pause, and each of its verdicts is judged by how many acts the
-/// other had finished before that validation began.
-fn watch_at_full_speed(script: impl Fn(&Bed) -> Script) {
+/// other had finished before that validation began. The other one pauses after so many acts until all has been seen.
+fn watch_at_full_speed(burst: usize, script: impl Fn(&Bed) -> Script) {
     const THREADS: usize = 2;
     let bed = Bed::new(100);
     let script = script(&bed);
@@ -119,11 +119,11 @@ fn watch_at_full_speed(script: impl Fn(&Bed) -> Script) {
     let mut processes = bed.processes(2);
     let [a, b] = processes.as_mut_slice() else { unreachable!() };
     a.tell(&format!("watch {folder} {THREADS}"));
-    b.tell(&format!("perform {folder} {THREADS}"));
+    b.tell(&format!("perform {folder} {THREADS} {burst}"));
     let (watched, performed) = (a.answer(), b.answer());
     let rounds: Option<usize> = watched.strip_prefix("watched ").and_then(|rounds| rounds.parse().ok());
     assert!(performed == "performed" && rounds.is_some(), "{performed}; {watched}");
-    assert!(rounds >= Some(THREADS * script.acts.len()), "{rounds:?}");
+    assert!(rounds >= Some(THREADS * script.acts.len() / burst), "{rounds:?}");
     bed.assert_sound();
 }
 
@@ -139,10 +139,22 @@ fn a_revocation_shows_in_the_next_validation_of_another_process() {
 
 #[test]
 fn no_validation_begun_after_a_suspension_returned_misses_it_at_full_speed() {
-    watch_at_full_speed(suspensions);
+    watch_at_full_speed(1, suspensions);
+}
+
+#[test]
+fn no_validation_begun_after_a_burst_of_suspensions_misses_the_last_of_them() {
+    // Of three, so that the last one is a suspension and a resumption in turn: catching up with one act happens while
+    // the next is being committed.
+    watch_at_full_speed(3, suspensions);
 }
 
 #[test]
 fn no_validation_begun_after_a_revocation_returned_misses_it_at_full_speed() {
-    watch_at_full_speed(revocations);
+    watch_at_full_speed(1, revocations);
+}
+
+#[test]
+fn no_validation_begun_after_a_burst_of_revocations_misses_any_of_them() {
+    watch_at_full_speed(4, revocations);
 }

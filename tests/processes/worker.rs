@@ -71,7 +71,9 @@ impl Worker {
             }
             ["check"] => check(self.validator(), &self.tokens),
             ["watch", folder, threads] => self.watch(Path::new(folder), threads.parse().unwrap()),
-            ["perform", folder, threads] => self.perform(Path::new(folder), threads.parse().unwrap()),
+            ["perform", folder, threads, burst] => {
+                self.perform(Path::new(folder), threads.parse().unwrap(), burst.parse().unwrap())
+            }
             ["churn", round, time] => self.churn(round, time),
             _ => self.act(words, None),
         }
@@ -145,8 +147,8 @@ impl Worker {
         }
     }
 
-    /// Carries out the acts of the script, each as soon as all watchers have seen the one before.
-    fn perform(&self, folder: &Path, threads: usize) -> String {
+    /// Carries out the acts of the script: so many without a pause, the next as soon as all watchers have seen these.
+    fn perform(&self, folder: &Path, threads: usize, burst: usize) -> String {
         let script = Script::read(folder);
         let course = Course::open(folder, threads);
         for (n, act) in script.acts.iter().enumerate() {
@@ -159,7 +161,7 @@ impl Worker {
                 return format!("{act}: {answer}, after which its own process says {own}");
             }
             course.done.add();
-            while course.seen.iter().any(|seen| seen.count() <= n) {
+            while (n + 1) % burst == 0 && course.seen.iter().any(|seen| seen.count() <= n) {
                 if course.stopped.count() > 0 {
                     return format!("stopped after {act}");
                 }
@@ -233,8 +235,8 @@ impl Course {
     }
 
     /// Before each round it reads how many acts have returned, after it how many have begun: what lies between may
-    /// show or not, everything else has to be as the script says. The performer goes on once each thread has seen what
-    /// it did, so that of each act the first validation begun after it is judged.
+    /// show or not, everything else has to be as the script says. The performer pauses until each thread has confirmed
+    /// what it did, so that the first validation begun after the last act of a burst is judged by that act alone.
     fn watch(&self, thread: usize, validator: &Validator, script: &Script) -> Result<usize, String> {
         let (mut confirmed, mut rounds) = (0, 0);
         while confirmed < script.acts.len() {
@@ -254,7 +256,7 @@ impl Course {
             if self.stopped.count() > 0 {
                 return Err("stopped".to_owned());
             }
-            if confirmed < before {
+            while confirmed < before {
                 self.seen[thread].add();
                 confirmed += 1;
             }
