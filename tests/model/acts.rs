@@ -253,6 +253,19 @@ impl Chooser {
     }
 }
 
+impl Act {
+    /// The owner that it enters when there is none of that name.
+    pub fn enters(&self) -> Option<&'static str> {
+        match self {
+            Self::Issue(wanted) => Some(wanted.owner),
+            Self::Suspend { owner } | Self::SetLimit { owner, .. } | Self::SetCeiling { owner, .. } => {
+                Some(owner)
+            }
+            _ => None,
+        }
+    }
+}
+
 impl Policy {
     /// With another lifetime, if that is possible.
     pub fn with_lifetime(self, lifetime: Time) -> Result<Self, Failure> {

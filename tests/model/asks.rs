@@ -2,12 +2,13 @@
 
 use keyrota::{
     AuditFilter, ClockState, Demand, DenialReason, EndReason, Event, Evidence, KeyFilter, KeyInfo, KeyStatus,
-    RotationStatus, Scope, Stage, TickReport, Timestamp, VersionInfo, VersionNo, check_token,
+    KeyStore, RotationStatus, Scope, Stage, TickReport, Timestamp, VersionInfo, VersionNo, check_token,
 };
 
 use crate::family::{Entry, Rotation, Version};
 use crate::naive::{Failure, Time};
-use crate::site::{Site, known, owner, time};
+use crate::put::{Names, known, owner, time};
+use crate::site::Site;
 use crate::views::{KeyView, Ticked, Verdict};
 
 pub fn micros(at: Option<Timestamp>) -> Option<Time> {
@@ -128,17 +129,31 @@ pub fn forged(token: &str) -> String {
     forged
 }
 
+impl Names {
+    pub fn entry(&mut self, event: &Event) -> Entry {
+        Entry {
+            key: event.key.map(|key| self.key(key)),
+            kind: event.kind.as_str(),
+            version: event.version.map(VersionNo::get),
+            owner: event.owner.map(|owner| known(owner.as_str())),
+            at: event.at.unix_micros(),
+            reason: event.end_reason.map(end_reason),
+            by_time: event.actor.name() == "keyrota",
+        }
+    }
+}
+
 impl Site {
     pub fn look(&mut self, host: usize, key: usize) -> Result<KeyView, Failure> {
-        let info = self.hosts[host].keys.get(self.id(key));
-        info.map(|info| key_view(&info)).map_err(|error| self.failure(error))
+        let info = self.hosts[host].keys.get(self.names.id(key));
+        info.map(|info| key_view(&info)).map_err(|error| self.names.failure(&error))
     }
 
     fn judge(&mut self, verdict: Result<keyrota::Grant, keyrota::Denial>) -> Verdict {
         match verdict {
             Ok(grant) => {
                 let until = (micros(grant.valid_until()), micros(grant.deprecated_at()));
-                Ok((self.key(grant.key()), grant.version().get(), until.0, until.1))
+                Ok((self.names.key(grant.key()), grant.version().get(), until.0, until.1))
             }
             Err(denied) => Err(denial(denied.reason())),
         }
@@ -148,24 +163,24 @@ impl Site {
     pub fn verdict(&mut self, host: usize, token: usize, demanded: Option<&str>) -> Verdict {
         let scope: Option<Scope> = demanded.map(|demanded| demanded.parse().unwrap());
         let demand = scope.as_ref().map_or(Demand::NOTHING, Demand::scope);
-        let verdict = self.hosts[host].validator.validate_for(&self.tokens[token], demand);
+        let verdict = self.hosts[host].validator.validate_for(&self.names.tokens[token], demand);
         if let Ok(grant) = verdict {
-            self.grants[token] = Some(grant);
+            self.grants.insert(token, grant);
         }
         self.judge(verdict)
     }
 
     /// What an earlier grant of the token is worth now, if there was one.
     pub fn still(&mut self, host: usize, token: usize) -> Option<Verdict> {
-        let grant = self.grants[token]?;
+        let grant = *self.grants.get(&token)?;
         let verdict = self.hosts[host].validator.still_valid(&grant);
         Some(self.judge(verdict))
     }
 
     /// What a well-formed token with a wrong secret gets, and one with another prefix.
     pub fn wrong(&mut self, host: usize, token: usize) -> [Verdict; 2] {
-        let other_prefix = self.tokens[token].replacen("key_", "kex_", 1);
-        [forged(&self.tokens[token]), other_prefix].map(|wrong| {
+        let other_prefix = self.names.tokens[token].replacen("key_", "kex_", 1);
+        [forged(&self.names.tokens[token]), other_prefix].map(|wrong| {
             let verdict = self.hosts[host].validator.validate(wrong);
             self.judge(verdict)
         })
@@ -173,9 +188,9 @@ impl Site {
 
     /// The version that a token names, and a forged one.
     pub fn find(&mut self, host: usize, token: usize) -> [Option<(usize, u32)>; 2] {
-        [self.tokens[token].clone(), forged(&self.tokens[token])].map(|token| {
+        [self.names.tokens[token].clone(), forged(&self.names.tokens[token])].map(|token| {
             let found = self.hosts[host].keys.find(Evidence::Token(&token)).unwrap();
-            found.map(|(key, version)| (self.key(key), version.get()))
+            found.map(|(key, version)| (self.names.key(key), version.get()))
         })
     }
 
@@ -191,7 +206,7 @@ impl Site {
             }
         }
         assert!(found.is_sorted(), "not in the order of ids: {found:?}");
-        let mut found: Vec<_> = found.into_iter().map(|id| self.key(id)).collect();
+        let mut found: Vec<_> = found.into_iter().map(|id| self.names.key(id)).collect();
         found.sort_unstable();
         found
     }
@@ -221,7 +236,7 @@ impl Site {
     pub fn rotations(&self, host: usize, key: usize) -> Vec<Rotation> {
         let mut all: Vec<_> = self.hosts[host]
             .keys
-            .rotations(self.id(key))
+            .rotations(self.names.id(key))
             .unwrap()
             .iter()
             .map(|rotation| Rotation {
@@ -241,27 +256,15 @@ impl Site {
         all
     }
 
-    pub fn entry(&mut self, event: &Event) -> Entry {
-        Entry {
-            key: event.key.map(|key| self.key(key)),
-            kind: event.kind.as_str(),
-            version: event.version.map(VersionNo::get),
-            owner: event.owner.map(|owner| known(owner.as_str())),
-            at: event.at.unix_micros(),
-            reason: event.end_reason.map(end_reason),
-            by_time: event.actor.name() == "keyrota",
-        }
-    }
-
-    /// The audit entries since the last time, and the numbers that they have.
-    pub fn news(&mut self, host: usize) -> Vec<Entry> {
+    /// The audit entries since the last time.
+    pub fn news(&mut self, host: usize) -> Vec<Event> {
         let filter = AuditFilter::all().after(self.heard as u64);
         let entries = self.hosts[host].keys.audit(&filter, 10_000).unwrap();
         for entry in &entries {
             self.heard += 1;
             assert_eq!(entry.seq, self.heard as u64, "a gap in the audit log");
         }
-        entries.iter().map(|entry| self.entry(&entry.event)).collect()
+        entries.into_iter().map(|entry| entry.event).collect()
     }
 
     /// What validators handed over: granted and denied, and the last grant.
@@ -272,7 +275,7 @@ impl Site {
                 found = (entry.allowed, entry.denied, micros(entry.last_used));
             }
         };
-        self.hosts[host].store.usage(&self.id(key).to_string(), each).unwrap();
+        self.hosts[host].store.usage(&self.names.id(key).to_string(), each).unwrap();
         found
     }
 }

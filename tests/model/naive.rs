@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::acts::{Act, Policy, Scopes, Wanted};
 use crate::family::{Entry, Key};
-use crate::views::KeyView;
+use crate::views::{KeyView, Ticked};
 
 pub type Time = i64;
 pub const SECOND: Time = 1_000_000;
@@ -50,6 +50,7 @@ pub enum Answer {
         old: Option<(Option<u32>, Option<Time>)>,
     },
     Purged(usize),
+    Ticked(Ticked),
 }
 
 #[derive(Clone, Debug, PartialEq)]

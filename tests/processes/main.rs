@@ -13,6 +13,7 @@
 )]
 
 mod killed;
+mod slow;
 mod stage;
 mod threads;
 mod together;

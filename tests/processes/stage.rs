@@ -128,6 +128,20 @@ pub(crate) fn ask_all(processes: &mut [Process], command: &str) -> Vec<String> {
     processes.iter().map(Process::answer).collect()
 }
 
+/// Gives all processes the same command, each as soon as all are ready for it.
+pub(crate) fn ask_all_at_once(processes: &mut [Process], place: &Path, command: &str) -> Vec<String> {
+    let number = processes.len();
+    for process in processes.iter_mut() {
+        process.tell(&format!("meet {} {number}", place.display()));
+        process.tell(command);
+    }
+    let answer = |process: &Process| {
+        assert_eq!(process.answer(), "met");
+        process.answer()
+    };
+    processes.iter().map(answer).collect()
+}
+
 /// A folder for a database: in memory where the system has that, which makes a sync of the disk cheap.
 pub(crate) fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");

@@ -1,11 +1,12 @@
 //! Several managers and validators on one file inside one process.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
 
 use keyrota::{EventKind, KeyManager, NewKey, RevokeTarget, RotateNow, SqliteStore, Validator, VersionNo};
 
+use crate::slow::Slow;
 use crate::stage::{Bed, keyring, letter, owner, root};
 
 /// A token that some thread has made, and how far its revocation has come.
@@ -128,6 +129,39 @@ fn threads_that_share_one_manager_and_one_validator_see_what_the_others_revoked(
     let bed = Bed::new(100);
     let validator = bed.keys.validator().unwrap();
     work_together(&bed, || bed.keys.clone(), || validator.clone());
+}
+
+#[test]
+fn a_validation_does_not_rely_on_a_catch_up_that_read_the_feed_before_it_began() {
+    let bed = Bed::new(100);
+    let (first, (second, token)) = (bed.issue("ada").0, bed.issue("ada"));
+    let store = Arc::new(Slow::new(SqliteStore::open(bed.path()).unwrap()));
+    let validator =
+        Validator::builder(Arc::clone(&store), keyring()).clock(bed.clock.clone()).open().unwrap();
+    assert_eq!(letter(&validator.validate(&token)), 'g');
+
+    bed.keys.by(root()).revoke(first).unwrap();
+    let (has_read, may_go_on) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (reading, going_on) = (Arc::clone(&has_read), Arc::clone(&may_go_on));
+    store.after_next_feed(move || {
+        reading.wait();
+        going_on.wait();
+    });
+    thread::scope(|scope| {
+        let catching_up = scope.spawn(|| validator.catch_up());
+        has_read.wait();
+        bed.keys.by(root()).revoke(second).unwrap();
+        let stamps = store.stamps();
+        let validating = scope.spawn(|| letter(&validator.validate(&token)));
+        while store.stamps() == stamps {
+            thread::yield_now();
+        }
+        // It has seen that something was committed, and waits for its turn, or is about to.
+        (0..1_000).for_each(|_| thread::yield_now());
+        may_go_on.wait();
+        catching_up.join().unwrap().unwrap();
+        assert_eq!(validating.join().unwrap(), 'r');
+    });
 }
 
 #[test]

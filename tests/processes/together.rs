@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use keyrota::{AuditFilter, EventKind, KeyFilter, KeyManager, ManualClock, NewKey, SqliteStore};
+use keyrota::{AuditEntry, AuditFilter, EventKind, KeyFilter, KeyManager, ManualClock, NewKey, SqliteStore};
 
-use crate::stage::{Bed, HOUR, Process, ask_all, assert_sound, folder, keyring, owner, root, start};
+use crate::stage::{
+    Bed, HOUR, Process, ask_all, ask_all_at_once, assert_sound, folder, keyring, owner, root, start,
+};
 
 #[test]
 fn four_processes_that_tick_together_record_each_transition_once() {
@@ -56,12 +58,9 @@ fn of_many_processes_that_issue_for_one_owner_at_once_ten_succeed() {
     const OWNERS: usize = 6;
     let bed = Bed::new(10);
     let mut processes = bed.processes(PROCESSES);
-    // All at once: who is done with one owner goes on to the next.
     for n in 0..OWNERS {
-        processes.iter_mut().for_each(|process| process.tell(&format!("issue owner-{n}")));
-    }
-    for n in 0..OWNERS {
-        let answers: Vec<_> = processes.iter().map(Process::answer).collect();
+        let place = bed.folder.path().join(format!("place-{n}"));
+        let answers = ask_all_at_once(&mut processes, &place, &format!("issue owner-{n}"));
         let issued = answers.iter().filter(|answer| answer.starts_with("issued ")).count();
         let refused = answers.iter().filter(|answer| *answer == "limit").count();
         assert_eq!((issued, refused), (10, PROCESSES - 10), "{answers:?}");
@@ -93,12 +92,11 @@ fn an_empty_file_that_several_processes_open_at_once_is_founded_once() {
     let folder = folder();
     let mut processes: Vec<_> = (0..6).map(|_| Process::start()).collect();
     let time = start().unix_micros();
-    let paths: Vec<_> = (0..8).map(|n| folder.path().join(format!("{n}.db"))).collect();
+    let paths: Vec<_> = (0..20).map(|n| folder.path().join(format!("{n}.db"))).collect();
     for path in &paths {
-        processes.iter_mut().for_each(|process| process.tell(&format!("open {} {time}", path.display())));
-    }
-    for path in &paths {
-        let answers: BTreeSet<_> = processes.iter().map(Process::answer).collect();
+        let open = format!("open {} {time}", path.display());
+        let answers = ask_all_at_once(&mut processes, &path.with_extension("place"), &open);
+        let answers: BTreeSet<_> = answers.into_iter().collect();
         let [answer] = answers.iter().collect::<Vec<_>>()[..] else { panic!("{answers:?}") };
         assert!(answer.starts_with("opened sto_"), "{answer}");
         let clock = ManualClock::new(start());
@@ -131,7 +129,8 @@ fn of_several_processes_that_rotate_one_key_at_once_one_succeeds_in_each_overlap
         bed.clock.advance(25 * HOUR).unwrap();
         ask_all(&mut processes, &format!("clock {}", keyrota::Clock::now(&bed.clock).unix_micros()));
         assert!(validator.validate(&current).is_ok());
-        let answers = ask_all(&mut processes, &format!("rotate {key}"));
+        let place = bed.folder.path().join(format!("place-{round}"));
+        let answers = ask_all_at_once(&mut processes, &place, &format!("rotate {key}"));
         let [(number, token)] = &rotated(&answers)[..] else { panic!("{answers:?}") };
         assert_eq!(answers.iter().filter(|answer| *answer == "open").count(), PROCESSES - 1, "{answers:?}");
         assert_eq!(*number, round + 2);
@@ -143,6 +142,76 @@ fn of_several_processes_that_rotate_one_key_at_once_one_succeeds_in_each_overlap
     let numbers: Vec<_> = versions.iter().map(|version| version.number.get()).collect();
     assert_eq!(numbers, (1..=9).collect::<Vec<_>>());
     assert_eq!(bed.count(EventKind::KeyRotation), 8);
+    bed.assert_sound();
+}
+
+#[test]
+fn while_an_owner_is_suspended_no_process_mints_a_version_for_it() {
+    const EACH: usize = 25;
+    let bed = Bed::new(1_000);
+    let (key, _) = bed.issue("ada");
+    let mut processes = bed.processes(4);
+    let supersede = format!("supersede {key}");
+    let commands = [["suspend ada", "resume ada"], [&supersede, "issue ada"], ["suspend ada", "resume ada"]];
+    let commands = commands.into_iter().chain([[supersede.as_str(); 2]]);
+    let commands: Vec<_> = commands.flat_map(|both| both.repeat(EACH)).collect();
+    for (process, commands) in processes.iter_mut().zip(commands.chunks(2 * EACH)) {
+        commands.iter().for_each(|command| process.tell(command));
+    }
+    for process in &processes {
+        for _ in 0..2 * EACH {
+            let answer = process.answer();
+            let word = answer.split(' ').next();
+            assert!(matches!(word, Some("done" | "rotated" | "issued" | "suspended")), "{answer}");
+        }
+    }
+    let (mut suspended, mut turns, mut minted) = (false, 0, 0);
+    for entry in bed.keys.audit(&AuditFilter::all().owner(owner("ada")), usize::MAX).unwrap() {
+        match entry.event.kind {
+            EventKind::OwnerSuspended | EventKind::OwnerResumed => {
+                suspended = entry.event.kind == EventKind::OwnerSuspended;
+                turns += 1;
+            }
+            EventKind::KeyIssued | EventKind::VersionIssued => {
+                assert!(!suspended, "{entry:?}");
+                minted += 1;
+            }
+            _ => {}
+        }
+    }
+    assert!(turns > 2 && minted > 1, "{turns} {minted}");
+    bed.assert_sound();
+}
+
+#[test]
+fn a_revocation_of_all_keys_of_an_owner_misses_none_that_was_issued_before_it() {
+    const EACH: usize = 25;
+    let bed = Bed::new(1_000);
+    bed.issue("ada");
+    let mut processes = bed.processes(4);
+    for _ in 0..EACH {
+        processes[..3].iter_mut().for_each(|process| process.tell("issue ada"));
+        processes[3].tell("revoke-owners ada");
+    }
+    for _ in 0..EACH {
+        let answers: Vec<_> = processes.iter().map(Process::answer).collect();
+        assert!(answers[..3].iter().all(|answer| answer.starts_with("issued ")), "{answers:?}");
+        assert_eq!(answers[3], "done");
+    }
+    // In the order of the commits; the entries of one revocation carry one request id.
+    let mut entries = bed.keys.audit(&AuditFilter::all().owner(owner("ada")), usize::MAX).unwrap();
+    entries.retain(|entry| matches!(entry.event.kind, EventKind::KeyIssued | EventKind::KeyRevoked));
+    let is_one_act = |a: &AuditEntry, b: &AuditEntry| a.event.request == b.event.request;
+    let mut live = BTreeSet::new();
+    for act in entries.chunk_by(is_one_act) {
+        let keys: BTreeSet<_> = act.iter().map(|entry| entry.event.key).collect();
+        if act[0].event.kind == EventKind::KeyIssued {
+            live.extend(keys);
+        } else {
+            assert_eq!(keys, std::mem::take(&mut live), "all that had been issued by then, and each once");
+        }
+    }
+    assert_eq!(bed.count(EventKind::KeyIssued), 3 * EACH + 1);
     bed.assert_sound();
 }
 

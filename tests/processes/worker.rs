@@ -69,6 +69,7 @@ impl Worker {
                 self.tokens = Script::read(Path::new(path)).tokens;
                 "known".to_owned()
             }
+            ["meet", path, number] => meet(Path::new(path), number.parse().unwrap()),
             ["check"] => check(self.validator(), &self.tokens),
             ["watch", folder, threads] => self.watch(Path::new(folder), threads.parse().unwrap()),
             ["perform", folder, threads, burst] => {
@@ -126,6 +127,7 @@ impl Worker {
             Ok(answer) => answer,
             Err(ManageError::OwnerLimitReached { .. }) => "limit".to_owned(),
             Err(ManageError::Lifecycle(LifecycleError::RotationOpen { .. })) => "open".to_owned(),
+            Err(ManageError::Lifecycle(LifecycleError::OwnerSuspended)) => "suspended".to_owned(),
             Err(error) => format!("error {error:?}"),
         }
     }
@@ -208,6 +210,16 @@ fn timestamp(micros: &str) -> Timestamp {
 fn tick_line(report: &TickReport) -> String {
     let TickReport { expired, retired, completed, cleaned, faults, more, .. } = report;
     format!("ticked {expired} {retired} {completed} {cleaned} {faults} {more}")
+}
+
+/// Waits until so many processes have come to this place, and goes on in the same moment as they do.
+fn meet(path: &Path, number: usize) -> String {
+    let arrived = Tally::open(path.to_owned());
+    arrived.add();
+    while arrived.count() < number {
+        thread::yield_now();
+    }
+    "met".to_owned()
 }
 
 fn check(validator: &Validator, tokens: &[String]) -> String {
