@@ -103,6 +103,26 @@ fn a_revocation_whose_outcome_is_open_denies_here_until_its_repetition_converges
     }
 }
 
+/// The repetition succeeds, and lifts the mark, while a validation stands between the stamp and the verdict.
+#[test]
+fn a_validation_under_way_while_a_revocation_converges_denies() {
+    for again in [false, true] {
+        let lab = Lab::new();
+        let issued = lab.issue();
+        let (token, key) = (issued.token.expose(), issued.key);
+        let grant = lab.validator.validate(token).unwrap();
+        lab.store.fate(&[Fate::UnknownAndLost]);
+        lab.root().request("revoke-1").revoke(key).unwrap_err();
+        assert_eq!(lab.reason(token), Some(DenialReason::Revoked));
+        let keys = lab.keys.clone();
+        let repeat = move || keys.by(Actor::operator("root")).request("revoke-1").revoke(key).unwrap();
+        lab.store.after_stamp(repeat);
+        let verdict = if again { lab.validator.still_valid(&grant) } else { lab.validator.validate(token) };
+        let denial = verdict.expect_err("it was denied before, and is denied after");
+        assert_eq!(denial.reason(), DenialReason::Revoked);
+    }
+}
+
 #[test]
 fn nothing_revives_a_revoked_version() {
     let lab = Lab::new();
@@ -137,6 +157,24 @@ fn a_revoked_key_takes_with_it_the_versions_that_could_not_be_read() {
     lab.store.put_back();
     let verdict = lab.fresh().validate(issued.token.expose());
     assert_eq!(verdict.unwrap_err().reason(), DenialReason::Revoked);
+}
+
+/// What cannot be read cannot be revoked, and could be put back.
+#[test]
+fn an_owner_s_revocation_that_met_an_edited_key_says_so_and_denies_it_here() {
+    let lab = Lab::new();
+    let issued = lab.issue();
+    lab.store.edit_rows(|row| {
+        if row.kind == RowKind::Key {
+            row.mac.tag[0] ^= 1;
+        }
+    });
+    let error = lab.root().revoke(owner("ada")).unwrap_err();
+    assert!(matches!(error, ManageError::Read(_)), "{error}");
+    lab.store.put_back();
+    assert!(lab.fresh().validate(issued.token.expose()).is_err());
+    lab.root().revoke(owner("ada")).unwrap();
+    assert_eq!(lab.fresh().validate(issued.token.expose()).unwrap_err().reason(), DenialReason::Revoked);
 }
 
 #[test]
@@ -209,6 +247,26 @@ fn a_tick_that_comes_second_records_nothing_again() {
     assert_eq!((second.retired, second.completed), (0, 0));
     assert_eq!(lab.count(EventKind::VersionEnded), 1);
     assert_eq!(lab.count(EventKind::RotationCompleted), 1);
+}
+
+/// However many cannot be believed, a tick comes to its end and to the others.
+#[test]
+fn edited_keys_keep_no_other_waiting() {
+    let lab = Lab::new();
+    for number in 0..1_001 {
+        let new = keyrota::NewKey::new(owner(&format!("owner-{number}")), "ci").unwrap();
+        lab.root().issue(new.lifetime(2 * DAY)).unwrap();
+    }
+    let sound = lab.root().issue(new_key("sound").lifetime(2 * DAY + HOUR)).unwrap();
+    let parent = sound.key.to_string();
+    lab.store.edit_rows(move |row| {
+        if row.kind == RowKind::Version && row.index.parent.as_ref() != Some(&parent) {
+            row.mac.tag[0] ^= 1;
+        }
+    });
+    lab.clock.advance(3 * DAY).unwrap();
+    let report = lab.keys.tick().unwrap();
+    assert_eq!((report.faults, report.expired, report.more), (1_001, 1, false), "{report:?}");
 }
 
 #[test]

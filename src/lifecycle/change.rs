@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::actor::Actor;
 use crate::id::{RotationId, VersionNo};
 use crate::key::KeyRecord;
+use crate::lifecycle::deny::mark_compromised;
 use crate::lifecycle::{Family, LifecycleError, Minted, Transition, end, finish, is_over};
 use crate::policy::RotationPolicy;
 use crate::rotation::{RotationRecord, RotationStatus};
@@ -40,10 +41,12 @@ pub(super) fn mint(
     t: Timestamp,
 ) -> Result<VersionRecord, LifecycleError> {
     let key = &family.key;
-    let expires_at = if key.never_expires {
-        None
-    } else {
-        earlier(Some(not_before.plus(policy.lifetime())?), key.hard_end)
+    let expires_at = match (key.never_expires, not_before.plus(policy.lifetime()), key.hard_end) {
+        (true, ..) => None,
+        (false, Ok(expiry), hard_end) => earlier(Some(expiry), hard_end),
+        // Past the year 9999, but the key ends before.
+        (false, Err(_), Some(hard_end)) => Some(hard_end),
+        (false, Err(error), None) => return Err(error.into()),
     };
     Ok(VersionRecord {
         key: key.id,
@@ -99,7 +102,7 @@ pub(crate) fn rotate(
         _ => {}
     }
     let number = next_number(family)?;
-    let not_before = family.active().map_or(t, |active| active.not_before.max(t));
+    let not_before = family.window_start(t);
     let successor = mint(family, number, not_before, minted, policy, t)?;
     let grace_end = t.plus(policy.overlap())?;
 
@@ -119,6 +122,13 @@ pub(crate) fn rotate(
     // With no overlap, or nothing that leaves, the rotation is complete at once.
     transitions.extend(family.settle(t));
     Ok(transitions)
+}
+
+impl Family {
+    /// When a new version's window begins: at once, but never before the window that its key was issued with.
+    pub(super) fn window_start(&self, t: Timestamp) -> Timestamp {
+        self.versions.iter().map(|version| version.not_before).fold(t, Timestamp::max)
+    }
 }
 
 /// The number after the last; none is used twice.
@@ -207,16 +217,21 @@ pub(crate) fn roll_back(
     };
     let target = match (family.open_rotation(), family.active()) {
         (Some(open), _) => open.old.and_then(|old| family.version(old)).filter(is_candidate),
-        (None, None) => family.versions.iter().rfind(is_candidate),
+        (None, None) => {
+            let candidates = family.versions.iter().filter(is_candidate);
+            candidates.max_by_key(|version| (version.deprecated_at, version.number))
+        }
         (None, Some(_)) => None,
     };
     let target = target.ok_or(LifecycleError::NotRollbackable)?.number;
 
     let mut transitions = Vec::new();
     if compromised {
-        for version in family.at_stage_mut(Stage::Active) {
-            version.compromised = true;
+        let others =
+            family.versions.iter_mut().filter(|version| !version.is_ended() && version.number != target);
+        for version in others {
             finish(version, EndReason::Revoked, t, &mut transitions);
+            mark_compromised(version, &mut transitions);
         }
     } else {
         transitions.extend(deprecate_active(family, grace_end, t));

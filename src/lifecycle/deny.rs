@@ -6,7 +6,7 @@ use crate::id::VersionNo;
 use crate::lifecycle::change::{RotationOrder, alive, deprecate_active, mint, next_number, start_rotation};
 use crate::lifecycle::{Family, LifecycleError, Minted, Transition, finish, is_over};
 use crate::policy::RotationPolicy;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, earlier};
 use crate::version::{EndReason, Stage, VersionRecord};
 
 /// The longest that a compromised version may still validate beside its replacement.
@@ -23,7 +23,7 @@ pub(crate) fn revoke_version(
     let version = version.ok_or(LifecycleError::NoSuchVersion(number))?;
     let mut transitions = Vec::new();
     revoke(version, compromised, t, &mut transitions);
-    transitions.extend(family.settle(t));
+    family.settle_rotations(t, &mut transitions);
     Ok(transitions)
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn revoke_key(family: &mut Family, compromised: bool, t: Timestamp) -
         transitions.push(Transition::KeyRevoked { at: t });
     }
     family.versions.iter_mut().for_each(|version| revoke(version, compromised, t, &mut transitions));
-    transitions.extend(family.settle(t));
+    family.settle_rotations(t, &mut transitions);
     transitions
 }
 
@@ -48,7 +48,7 @@ fn revoke(version: &mut VersionRecord, compromised: bool, t: Timestamp, transiti
     }
 }
 
-fn mark_compromised(version: &mut VersionRecord, transitions: &mut Vec<Transition>) {
+pub(super) fn mark_compromised(version: &mut VersionRecord, transitions: &mut Vec<Transition>) {
     if !version.compromised {
         version.compromised = true;
         transitions.push(Transition::VersionCompromised { version: version.number });
@@ -71,19 +71,20 @@ pub(crate) fn replace(
     }
     let grace_end = t.plus(grace)?;
     let number = next_number(family)?;
-    let not_before = family.active().map_or(t, |active| active.not_before.max(t));
+    let not_before = family.window_start(t);
     let successor = mint(family, number, not_before, minted, policy, t)?;
 
     let mut transitions = Vec::new();
-    let in_use = if grace.is_zero() { None } else { family.active().map(|active| active.number) };
-    let leaving = family.active().map(|active| active.number);
-    if in_use.is_some() {
-        transitions.extend(deprecate_active(family, grace_end, t));
-    }
+    // What clients use: the active version, or else the one that was deprecated last.
+    let deprecated = family.live(t).filter(|version| version.stage == Stage::Deprecated);
+    let deprecated = deprecated.max_by_key(|version| (version.deprecated_at, version.number));
+    let leaving = family.active().or(deprecated).map(|version| version.number);
+    transitions.extend(if grace.is_zero() { None } else { deprecate_active(family, grace_end, t) });
     for version in &mut family.versions {
         let runs_out =
-            Some(version.number) == in_use && !is_over(super::end(version, family.key.hard_end), t);
-        if runs_out && version.stage == Stage::Deprecated {
+            version.stage == Stage::Deprecated && Some(version.number) == leaving && !grace.is_zero();
+        if runs_out && !is_over(super::end(version, family.key.hard_end), t) {
+            version.grace_end = earlier(version.grace_end, Some(grace_end));
             mark_compromised(version, &mut transitions);
         } else {
             revoke(version, true, t, &mut transitions);

@@ -121,9 +121,10 @@ impl Family {
         self.versions.iter().find(|version| version.number == number)
     }
 
-    /// When a version stops being valid; `None` is never.
+    /// When a version stops being valid, or stopped; `None` is never.
     pub(crate) fn end(&self, version: &VersionRecord) -> Option<Timestamp> {
-        end(version, self.key.hard_end)
+        let deadline = end(version, self.key.hard_end);
+        if version.is_ended() { earlier(version.ended_at, deadline) } else { deadline }
     }
 
     /// The versions that are not over at `t`: valid, or to become valid.
@@ -158,7 +159,7 @@ impl Family {
         transitions
     }
 
-    fn settle_rotations(&mut self, t: Timestamp, transitions: &mut Vec<Transition>) {
+    pub(super) fn settle_rotations(&mut self, t: Timestamp, transitions: &mut Vec<Transition>) {
         for rotation in self.rotations.iter_mut().filter(|rotation| rotation.is_open()) {
             let leaving =
                 rotation.old.and_then(|old| self.versions.iter().find(|version| version.number == old));

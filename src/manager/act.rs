@@ -15,6 +15,7 @@ use crate::manager::KeyManager;
 use crate::policy::{DeploymentSettings, RotationPolicy};
 use crate::records::{Record, Records, Stored, StoredFamily};
 use crate::request::{Operation, RequestRecord};
+use crate::rotate::{ClockState, clock_state};
 use crate::seal::SealedCopy;
 use crate::store::{Changeset, CommitError};
 use crate::time::Timestamp;
@@ -53,6 +54,8 @@ pub(crate) struct Attempt<'a> {
     pub(crate) clock: Timestamp,
     /// The time of the act: the clock's, but never before the high-water mark.
     pub(crate) t: Timestamp,
+    /// Whether the clock is farther ahead of the high-water mark than a tick would act upon.
+    clock_jumped: bool,
     pub(crate) changeset: Changeset,
     /// The request id, where the caller gave one.
     asked_request: Option<&'a RequestId>,
@@ -96,15 +99,15 @@ impl<'a> Act<'a> {
         let records = &keys.inner.records;
         let now = keys.inner.clock.now();
         for _ in 0..ATTEMPTS {
-            let (t, changeset) = match (records.head(), urgency) {
-                (Ok(head), Urgency::Ordinary) => (now.max(head.high_water), Changeset::new(&records.keyring)),
-                (Ok(head), Urgency::Emergency) => {
-                    (now.max(head.high_water), Changeset::emergency(&records.keyring))
-                }
-                (Err(ReadError::HeadTampered), Urgency::Emergency) => {
-                    (now, Changeset::emergency(&records.keyring))
-                }
+            let mark = match (records.head(), urgency) {
+                (Ok(head), _) => head.high_water,
+                (Err(ReadError::HeadTampered), Urgency::Emergency) => now,
                 (Err(error), _) => return Err(error.into()),
+            };
+            let t = now.max(mark);
+            let changeset = match urgency {
+                Urgency::Ordinary => Changeset::new(&records.keyring),
+                Urgency::Emergency => Changeset::emergency(&records.keyring),
             };
             let known = match &asked_request {
                 Some(request) => records.get::<RequestRecord>(request.as_str())?,
@@ -121,6 +124,7 @@ impl<'a> Act<'a> {
                 context: &context,
                 clock: now,
                 t,
+                clock_jumped: matches!(clock_state(now, mark), ClockState::Jumped { .. }),
                 changeset,
                 asked_request: asked_request.as_ref(),
                 result: (None, None),
@@ -180,6 +184,11 @@ impl Attempt<'_> {
             self.changeset.record(Event::of_key(self.t, &transition, &family, &context));
         }
         family
+    }
+
+    /// The same for acts that do not rest on it: by a clock that nobody has confirmed, nothing is recorded as passed.
+    pub(crate) fn settled_by_sound_clock(&mut self, before: &StoredFamily) -> Family {
+        if self.clock_jumped { before.family.clone() } else { self.settled(before) }
     }
 
     /// Records an event for each transition.

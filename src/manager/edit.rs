@@ -100,13 +100,19 @@ fn apply(attempt: &mut Attempt<'_>, edit: &EditKey) -> Result<KeyInfo, ManageErr
     }
     let owner = enabled_owner(attempt, &before.family.key)?;
     let edited = edit.apply(&before.family.key);
+    if let Some(Some(role)) = &edit.role {
+        attempt
+            .records
+            .get::<RoleRecord>(role.as_str())?
+            .ok_or_else(|| ManageError::UnknownRole(role.clone()))?;
+    }
     if !edit.widen && !reach(attempt, &edited)?.is_within(&reach(attempt, &before.family.key)?) {
         return Err(ManageError::WouldWiden(edit.key));
     }
     let fields = changed(&before.family.key, &edited);
     let mut family = before.family.clone();
     if !fields.is_empty() {
-        family = attempt.settled(&before);
+        family = attempt.settled_by_sound_clock(&before);
         family.key = KeyRecord { open_rotation: family.key.open_rotation, ..edited };
         before.write(&family, &mut attempt.changeset);
         let event = Event::of_subject(attempt.t, EventKind::KeyEdited, attempt.context, &fields.join(", "));
@@ -116,12 +122,13 @@ fn apply(attempt: &mut Attempt<'_>, edit: &EditKey) -> Result<KeyInfo, ManageErr
     Ok(key_info(&family, &owner, attempt.t))
 }
 
-/// All that a key's own scopes and its role allow. A role that it names has to exist.
+/// All that a key's own scopes and its role allow. A role that is not there adds nothing.
 fn reach(attempt: &Attempt<'_>, key: &KeyRecord) -> Result<ScopeSet, ManageError> {
-    let Some(name) = &key.role else { return Ok(key.scopes.clone()) };
-    let role = attempt.records.get::<RoleRecord>(name.as_str())?;
-    let role = role.ok_or_else(|| ManageError::UnknownRole(name.clone()))?;
-    Ok(key.scopes.union(&role.record.scopes))
+    let role = match &key.role {
+        Some(name) => attempt.records.get::<RoleRecord>(name.as_str())?,
+        None => None,
+    };
+    Ok(role.map_or_else(|| key.scopes.clone(), |role| key.scopes.union(&role.record.scopes)))
 }
 
 fn changed(before: &KeyRecord, after: &KeyRecord) -> Vec<&'static str> {

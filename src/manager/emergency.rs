@@ -137,7 +137,7 @@ impl Act<'_> {
     pub fn replace(self, how: impl Into<Replace>) -> Result<RotatedKey, ManageError> {
         let how = how.into();
         self.deny(
-            Mark::Key(how.key),
+            Mark::Replaced(how.key),
             &Operation::new("replace", &how),
             |attempt| replace(attempt, how),
             |records, request, t| {

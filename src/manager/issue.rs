@@ -258,7 +258,9 @@ pub(crate) fn add_owner(attempt: &mut Attempt<'_>, record: OwnerRecord) -> Resul
         orphans = true;
         ControlFlow::Break(())
     })?;
-    if orphans {
+    // An owner that is there by now was entered by another process in between: the commit conflicts, and the act is
+    // decided again.
+    if orphans && attempt.records.get::<OwnerRecord>(owner.as_str())?.is_none() {
         return Err(ReadError::Tampered { kind: RowKind::Owner, id: owner.into() }.into());
     }
     attempt.changeset.insert(record.draft());

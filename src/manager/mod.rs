@@ -98,6 +98,7 @@ impl KeyManagerBuilder {
     /// A role for an empty store to begin with. A store that has been opened before keeps its roles: see
     /// [`Act::set_role`].
     pub fn role(mut self, name: RoleName, scopes: ScopeSet) -> Self {
+        self.roles.retain(|role| role.name != name);
         self.roles.push(RoleRecord { name, scopes });
         self
     }

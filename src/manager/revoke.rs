@@ -99,12 +99,33 @@ impl Act<'_> {
     pub fn revoke(self, how: impl Into<Revoke>) -> Result<(), ManageError> {
         let how = how.into();
         let Revoke { target, compromised } = how;
-        let decide = |attempt: &mut Attempt<'_>| match target {
-            RevokeTarget::Key(key) => revoke_key(attempt, key, compromised),
-            RevokeTarget::Version(key, version) => revoke_version(attempt, key, version, compromised),
-            RevokeTarget::OwnersKeys(owner) => revoke_owners_keys(attempt, owner, compromised),
-        };
-        self.deny(target.into(), &Operation::new("revoke", &how), decide, |_, _, _| Ok(()))
+        let marks = self.keys.inner.marks.clone();
+        let edited = self.deny(
+            target.into(),
+            &Operation::new("revoke", &how),
+            |attempt| match target {
+                RevokeTarget::Key(key) => revoke_key(attempt, key, compromised).map(|()| None),
+                RevokeTarget::Version(key, version) => {
+                    revoke_version(attempt, key, version, compromised).map(|()| None)
+                }
+                RevokeTarget::OwnersKeys(owner) => {
+                    revoke_owners_keys(attempt, owner, compromised)?;
+                    edited_key(attempt.records, owner)
+                }
+            },
+            |records, _, _| match target {
+                RevokeTarget::OwnersKeys(owner) => edited_key(records, owner),
+                _ => Ok(None),
+            },
+        )?;
+        match edited {
+            None => Ok(()),
+            // What cannot be read cannot be revoked: it does not validate as it is, but it could be put back.
+            Some(error) => {
+                marks.set(target.into());
+                Err(error.into())
+            }
+        }
     }
 
     /// Keeps all keys of an owner from validating until it is resumed. No key is lost by it, but deadlines go on.
@@ -144,8 +165,11 @@ impl Act<'_> {
         let marks = self.keys.inner.marks.clone();
         let outcome = self.perform(operation, Urgency::Emergency, decide, repeat);
         match &outcome {
-            Ok(_) => marks.lift(mark),
+            // Done once is done, whether or not its answer can still be shown.
+            Ok(_) | Err(ManageError::AlreadyDone { .. }) => marks.lift(mark),
             Err(error) if leaves_open(error) => marks.set(mark),
+            // The key's state was read and decided on: an earlier replacement is no longer in doubt.
+            Err(_) if matches!(mark, Mark::Replaced(_)) => marks.lift(mark),
             Err(_) => {}
         }
         outcome
@@ -159,7 +183,7 @@ pub(crate) fn revoke_version(
     compromised: bool,
 ) -> Result<(), ManageError> {
     let before = attempt.records.sound_family(key)?.ok_or(ManageError::UnknownKey(key))?;
-    let mut family = attempt.settled(&before);
+    let mut family = attempt.settled_by_sound_clock(&before);
     let transitions = lifecycle::revoke_version(&mut family, number, compromised, attempt.t)?;
     attempt.concerns(key, Some(number));
     if family != before.family {
@@ -172,7 +196,7 @@ pub(crate) fn revoke_version(
 
 fn revoke_key(attempt: &mut Attempt<'_>, key: KeyId, compromised: bool) -> Result<(), ManageError> {
     let before = attempt.records.sound_family(key)?.ok_or(ManageError::UnknownKey(key))?;
-    let mut family = attempt.settled(&before);
+    let mut family = attempt.settled_by_sound_clock(&before);
     let transitions = lifecycle::revoke_key(&mut family, compromised, attempt.t);
     attempt.concerns(key, None);
     if family != before.family {
@@ -195,7 +219,7 @@ fn revoke_owners_keys(
     let keys = attempt.records.scan::<crate::key::KeyRecord>(filter, usize::MAX)?;
     for key in keys {
         match key {
-            Ok(Stored { record, .. }) if record.revoked_at.is_none() => {
+            Ok(Stored { record, .. }) if compromised || record.revoked_at.is_none() => {
                 revoke_key(attempt, record.id, compromised)?;
             }
             // An edited key does not validate, and must not keep the others from being revoked.
@@ -207,6 +231,13 @@ fn revoke_owners_keys(
         attempt.changeset.expect(RowKind::Owner, owner, Some(stored.revision));
     }
     Ok(())
+}
+
+/// The first key of an owner that was edited, if one was.
+fn edited_key(records: &Records, owner: OwnerId) -> Result<Option<ReadError>, ManageError> {
+    let filter = RowFilter::Owner { owner: owner.as_str(), after: None };
+    let keys = records.scan::<crate::key::KeyRecord>(filter, usize::MAX)?;
+    Ok(keys.into_iter().find_map(Result::err))
 }
 
 pub(crate) fn delete_sealed_copies(

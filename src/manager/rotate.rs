@@ -8,12 +8,14 @@ use crate::key::KeyRecord;
 use crate::lifecycle::{self, Family, LifecycleError, RotationOrder, Transition};
 use crate::manager::act::{Act, Attempt, Urgency, replayed};
 use crate::manager::issue::{claim_place, mint};
+use crate::manager::revoke::delete_sealed_copies;
 use crate::manager::view::{KeyInfo, key_info, look};
 use crate::owner::OwnerRecord;
 use crate::policy::RotationPolicy;
 use crate::request::Operation;
 use crate::time::Timestamp;
 use crate::token::SecretToken;
+use crate::version::VersionRecord;
 
 /// How to rotate a key now.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -165,6 +167,9 @@ impl Act<'_> {
                 let transitions = rule(&mut family, &policy, attempt.t)?;
                 before.write(&family, &mut attempt.changeset);
                 attempt.record(&transitions, &family);
+                delete_sealed_copies(attempt, key, |copy| {
+                    family.version(copy.version).is_some_and(VersionRecord::is_revoked)
+                })?;
                 attempt.concerns(key, None);
                 Ok(key_info(&family, &owner, attempt.t))
             },

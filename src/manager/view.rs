@@ -1,5 +1,7 @@
 //! Looking: one key with its versions, and lists of keys.
 
+use std::ops::ControlFlow;
+
 use serde::Serialize;
 
 use crate::digest::Fingerprint;
@@ -10,10 +12,10 @@ use crate::lifecycle::{self, Family, Refusal};
 use crate::manager::KeyManager;
 use crate::owner::OwnerRecord;
 use crate::policy::RotationPolicy;
-use crate::records::Records;
+use crate::records::{Records, read};
 use crate::rotation::RotationRecord;
 use crate::scope::ScopeSet;
-use crate::store::RowFilter;
+use crate::store::{RowFilter, RowKind};
 use crate::time::Timestamp;
 use crate::token::{Hint, Locator, Prefix};
 use crate::version::{EndReason, Stage, VersionRecord};
@@ -193,7 +195,7 @@ impl KeyFilter {
         self
     }
 
-    /// Keys that are neither ended nor revoked, and of which nothing validates any more at that time.
+    /// Keys that are neither ended nor revoked, and whose last version ends before that time.
     pub fn expiring_before(mut self, time: Timestamp) -> Self {
         self.expiring_before = Some(time);
         self
@@ -219,6 +221,8 @@ impl KeyFilter {
 pub struct KeyPage {
     /// The keys.
     pub keys: Vec<KeyInfo>,
+    /// Ids of rows that belong here and cannot be believed: edited behind the library's back. They do not validate.
+    pub edited: Vec<String>,
     /// Give it to [`KeyManager::list`] for the next page; `None` when this is the last. Keys issued or revoked
     /// meanwhile do not shift the pages.
     pub next: Option<KeyId>,
@@ -249,7 +253,7 @@ impl KeyManager {
     /// Up to `limit` keys (1 to 1000) that the filter asks for, after the key `after`.
     ///
     /// # Errors
-    /// [`ManageError`] when the store cannot be read, or a row cannot be believed.
+    /// [`ManageError`] when the store cannot be read.
     pub fn list(
         &self,
         filter: &KeyFilter,
@@ -258,28 +262,41 @@ impl KeyManager {
     ) -> Result<KeyPage, ManageError> {
         let t = self.now()?;
         let limit = limit.clamp(1, 1_000);
-        let mut keys = Vec::new();
+        let (mut keys, mut edited) = (Vec::new(), Vec::new());
         let mut after = after.map(|key| key.to_string());
         loop {
             let rows = match &filter.owner {
                 Some(owner) => RowFilter::Owner { owner: owner.as_str(), after: after.as_deref() },
                 None => RowFilter::All { after: after.as_deref() },
             };
-            let records = self.inner.records.scan::<KeyRecord>(rows, CHUNK)?;
-            let exhausted = records.len() < CHUNK;
-            for stored in records {
-                let record = stored?.record;
-                after = Some(record.id.to_string());
-                if let Some(info) = self.listed(filter, &record, t)? {
-                    if keys.len() == limit {
-                        let next = keys.last().map(|key: &KeyInfo| key.id);
-                        return Ok(KeyPage { keys, next });
-                    }
-                    keys.push(info);
+            let mut chunk = Vec::new();
+            self.inner.records.store.scan(RowKind::Key, rows, &mut |row| {
+                if chunk.len() == CHUNK {
+                    return ControlFlow::Break(());
                 }
+                chunk.push((row.id.to_owned(), read::<KeyRecord>(&row, &self.inner.records.keyring)));
+                ControlFlow::Continue(())
+            })?;
+            let exhausted = chunk.len() < CHUNK;
+            for (id, stored) in chunk {
+                let listed = match stored {
+                    Ok(stored) => self.listed(filter, &stored.record, t),
+                    Err(error) => Err(error.into()),
+                };
+                match listed {
+                    Ok(Some(_)) if keys.len() == limit => {
+                        let next = keys.last().map(|key: &KeyInfo| key.id);
+                        return Ok(KeyPage { keys, edited, next });
+                    }
+                    Ok(Some(info)) => keys.push(info),
+                    Ok(None) => {}
+                    Err(ManageError::Read(ReadError::Tampered { .. })) => edited.push(id.clone()),
+                    Err(error) => return Err(error),
+                }
+                after = Some(id);
             }
             if exhausted {
-                return Ok(KeyPage { keys, next: None });
+                return Ok(KeyPage { keys, edited, next: None });
             }
         }
     }
@@ -351,6 +368,6 @@ pub(crate) fn look(records: &Records, key: KeyId, t: Timestamp) -> Result<KeyInf
 /// A key whose owner's row is missing was robbed of it: no act removes an owner.
 fn owner_of(records: &Records, key: &KeyRecord) -> Result<OwnerRecord, ManageError> {
     let stored = records.get::<OwnerRecord>(key.owner.as_str())?;
-    let missing = || ReadError::Tampered { kind: crate::store::RowKind::Owner, id: key.owner.into() };
+    let missing = || ReadError::Tampered { kind: RowKind::Owner, id: key.owner.into() };
     Ok(stored.ok_or_else(missing)?.record)
 }

@@ -5,8 +5,8 @@ use crate::crypto;
 use crate::due;
 use crate::error::{ManageError, ReadError};
 use crate::event::{Event, EventKind};
-use crate::id::{KeyId, RequestId};
-use crate::records::Records;
+use crate::id::RequestId;
+use crate::records::{Records, StoredFamily};
 use crate::rotate::plan::{ClockState, Due, clock_state, due, family, next_due};
 use crate::store::{Changeset, CommitError};
 use crate::time::Timestamp;
@@ -65,8 +65,8 @@ pub(crate) fn tick(records: &Records, now: Timestamp, limit: usize) -> Result<Ti
     }
     let found = due(records, now, limit)?;
     (report.faults, report.more) = (found.faults, found.more);
-    let Due { keys, leftovers, .. } = found;
-    for batch in keys.chunks(BATCH) {
+    let Due { families, leftovers, .. } = found;
+    for batch in families.chunks(BATCH) {
         settle(records, batch, now, &mut report)?;
     }
     for batch in leftovers.chunks(BATCH) {
@@ -124,20 +124,16 @@ fn tick_name() -> Result<RequestId, ManageError> {
 /// Records what time has made of these keys; those that another process settled meanwhile are found settled.
 fn settle(
     records: &Records,
-    keys: &[KeyId],
+    due: &[StoredFamily],
     now: Timestamp,
     report: &mut TickReport,
 ) -> Result<(), ManageError> {
     let context = Context::system();
+    let mut current: Vec<StoredFamily> = due.to_vec();
     for _ in 0..ATTEMPTS {
         let mut changeset = Changeset::new(&records.keyring);
         let mut events = Vec::new();
-        let mut faults = 0;
-        for key in keys {
-            let Some(stored) = family(records, *key)? else {
-                faults += 1;
-                continue;
-            };
+        for stored in &current {
             let mut after = stored.family.clone();
             let transitions = due::plan(&mut after, now);
             if !transitions.is_empty() {
@@ -151,10 +147,16 @@ fn settle(
             report.expired += count(|event| event.end_reason == Some(EndReason::Expired));
             report.retired += count(|event| event.end_reason == Some(EndReason::Retired));
             report.completed += count(|event| event.kind == EventKind::RotationCompleted);
-            report.faults += faults;
             return Ok(());
         }
+        current.clear();
+        for stored in due {
+            match family(records, stored.family.key.id)? {
+                Some(stored) => current.push(stored),
+                None => report.faults += 1,
+            }
+        }
     }
-    report.deferred += keys.len();
+    report.deferred += due.len();
     Ok(())
 }

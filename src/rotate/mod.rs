@@ -8,5 +8,5 @@ mod plan;
 
 pub use apply::TickReport;
 pub(crate) use apply::tick;
-pub(crate) use plan::plan;
 pub use plan::{ClockState, Plan};
+pub(crate) use plan::{clock_state, plan};

@@ -9,7 +9,7 @@ use crate::error::{ManageError, ReadError};
 use crate::event::Event;
 use crate::id::KeyId;
 use crate::key::KeyRecord;
-use crate::records::{Record, Records, StoredFamily};
+use crate::records::{Record, Records, StoredFamily, read};
 use crate::request::RequestRecord;
 use crate::seal::SealedCopy;
 use crate::store::{RowFilter, RowKind};
@@ -65,7 +65,7 @@ pub struct Plan {
 /// What is due, as one tick takes it up.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    pub(crate) keys: Vec<KeyId>,
+    pub(crate) families: Vec<StoredFamily>,
     /// Rows that have served their time: requests and sealed copies.
     pub(crate) leftovers: Vec<(RowKind, String, crate::store::Revision)>,
     /// Due rows that cannot be believed, and are left alone.
@@ -76,9 +76,8 @@ pub(crate) struct Due {
 /// The first `limit` things that are due at `t`.
 pub(crate) fn due(records: &Records, t: Timestamp, limit: usize) -> Result<Due, ManageError> {
     let mut found = Due::default();
-    let mut faults = 0;
-    found.more |=
-        each_due::<KeyRecord>(records, t, limit, &mut faults, |record, _| found.keys.push(record.id))?;
+    due_families(records, t, limit, &mut found)?;
+    let mut faults = found.faults;
     let leftovers = &mut found.leftovers;
     let mut leftover = |kind, id, revision| leftovers.push((kind, id, revision));
     let more = each_due::<SealedCopy>(records, t, limit, &mut faults, |copy, revision| {
@@ -90,6 +89,41 @@ pub(crate) fn due(records: &Records, t: Timestamp, limit: usize) -> Result<Due, 
     found.more |= more || rest;
     found.faults = faults;
     Ok(found)
+}
+
+/// Keys that are due, whole. Those that cannot be believed are counted and passed by, so that no number of them
+/// keeps the others waiting.
+fn due_families(records: &Records, t: Timestamp, limit: usize, found: &mut Due) -> Result<(), ManageError> {
+    const PAGE: usize = 500;
+    let mut last: Option<(Timestamp, String)> = None;
+    loop {
+        let after = last.as_ref().map(|(due, id)| (*due, id.as_str()));
+        let mut page = Vec::new();
+        records.store.scan(RowKind::Key, RowFilter::Due { by: t, after }, &mut |row| {
+            if page.len() == PAGE {
+                return ControlFlow::Break(());
+            }
+            let key = read::<KeyRecord>(&row, &records.keyring).map(|stored| stored.record.id);
+            page.push((row.index.due_at.unwrap_or(t), row.id.to_owned(), key.ok()));
+            ControlFlow::Continue(())
+        })?;
+        let exhausted = page.len() < PAGE;
+        for (due, id, key) in page {
+            let family = key.map(|key| family(records, key)).transpose()?.flatten();
+            match family {
+                None => found.faults += 1,
+                Some(_) if found.families.len() == limit => {
+                    found.more = true;
+                    return Ok(());
+                }
+                Some(family) => found.families.push(family),
+            }
+            last = Some((due, id));
+        }
+        if exhausted {
+            return Ok(());
+        }
+    }
 }
 
 /// Rows of one kind that are due; says whether there are more than `limit`. Rows that cannot be believed are
@@ -107,7 +141,7 @@ fn each_due<R: Record>(
             more = true;
             return ControlFlow::Break(());
         }
-        match crate::records::read::<R>(&row, &records.keyring) {
+        match read::<R>(&row, &records.keyring) {
             Ok(stored) => {
                 taken += 1;
                 each(stored.record, stored.revision);
@@ -153,12 +187,10 @@ pub(crate) fn plan(records: &Records, now: Timestamp, limit: usize) -> Result<Pl
         let due = due(records, now, limit)?;
         plan.more = due.more;
         let context = Context::system();
-        for key in due.keys {
-            if let Some(stored) = family(records, key)? {
-                let mut after = stored.family.clone();
-                let transitions = due::plan(&mut after, now);
-                plan.events.extend(transitions.iter().map(|step| Event::of_key(now, step, &after, &context)));
-            }
+        for stored in due.families {
+            let mut after = stored.family;
+            let transitions = due::plan(&mut after, now);
+            plan.events.extend(transitions.iter().map(|step| Event::of_key(now, step, &after, &context)));
         }
     }
     Ok(plan)

@@ -15,6 +15,8 @@ pub(crate) enum Mark {
     Version(KeyId, VersionNo),
     Key(KeyId),
     OwnersKeys(OwnerId),
+    /// All versions of a key whose replacement's outcome is not known.
+    Replaced(KeyId),
     Suspended(OwnerId),
 }
 
@@ -22,8 +24,11 @@ pub(crate) enum Mark {
 #[derive(Debug, Default)]
 pub(crate) struct Marks {
     any: AtomicBool,
-    set: RwLock<HashSet<Mark>>,
+    set: RwLock<Snapshot>,
 }
+
+/// The marks at one moment.
+pub(crate) type Snapshot = Arc<HashSet<Mark>>;
 
 impl Marks {
     /// The marks that all managers and validators of this process on one store share.
@@ -34,25 +39,40 @@ impl Marks {
     }
 
     pub(crate) fn set(&self, mark: Mark) {
-        self.set.write().unwrap_or_else(PoisonError::into_inner).insert(mark);
+        Arc::make_mut(&mut self.set.write().unwrap_or_else(PoisonError::into_inner)).insert(mark);
         self.any.store(true, Ordering::SeqCst);
     }
 
     /// Lifts a mark whose outcome is known now.
     pub(crate) fn lift(&self, mark: Mark) {
         let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
-        set.remove(&mark);
+        Arc::make_mut(&mut set).remove(&mark);
         self.any.store(!set.is_empty(), Ordering::SeqCst);
     }
 
-    /// Whether a mark denies this version.
-    pub(crate) fn denies(&self, key: KeyId, version: VersionNo, owner: OwnerId) -> Option<Mark> {
+    /// The marks now, if there are any.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
         if !self.any.load(Ordering::SeqCst) {
             return None;
         }
-        let set = self.set.read().unwrap_or_else(PoisonError::into_inner);
-        [Mark::Version(key, version), Mark::Key(key), Mark::OwnersKeys(owner), Mark::Suspended(owner)]
-            .into_iter()
-            .find(|mark| set.contains(mark))
+        Some(Arc::clone(&self.set.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// What marks say of one version.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) revoked: bool,
+    pub(crate) suspended: bool,
+}
+
+impl Marked {
+    /// Adds what a snapshot says.
+    pub(crate) fn add(&mut self, marks: Option<&Snapshot>, key: KeyId, version: VersionNo, owner: OwnerId) {
+        let Some(marks) = marks else { return };
+        let revoking =
+            [Mark::Version(key, version), Mark::Key(key), Mark::Replaced(key), Mark::OwnersKeys(owner)];
+        self.revoked |= revoking.iter().any(|mark| marks.contains(mark));
+        self.suspended |= marks.contains(&Mark::Suspended(owner));
     }
 }

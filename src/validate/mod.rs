@@ -33,6 +33,7 @@ pub use denial::{Denial, DenialClass, DenialReason, Unavailable};
 use follow::{Follower, Synced};
 pub use grant::{Demand, Grant};
 pub(crate) use marks::{Mark, Marks};
+use marks::{Marked, Snapshot};
 pub use replica::Finding;
 use replica::{Held, VersionSlot, is_forgotten};
 
@@ -141,13 +142,15 @@ impl Validator {
     pub fn validate_for(&self, token: impl AsRef<[u8]>, demand: Demand<'_>) -> Result<Grant, Denial> {
         let Inner { records, clock, marks, .. } = &*self.inner;
         let token = PresentedToken::parse(token.as_ref()).map_err(|_| Denial::UNKNOWN)?;
+        // Before the replica: a mark that is lifted meanwhile may be lifted for what this replica does not show yet.
+        let marked = marks.snapshot();
         let synced = self.inner.current()?;
         let slot = authenticate(&token, &synced, &records.keyring)?;
         let t = clock.now().max(synced.high_water);
         if !is_prefix_right(&token, slot, &synced) {
             return Err(Denial::UNKNOWN);
         }
-        let result = judge(slot, &synced, marks, demand, t);
+        let result = judge(slot, &synced, [marked, marks.snapshot()], demand, t);
         match &result {
             Ok(_) => slot.counter.granted(t),
             Err(denial) if denial.key().is_some() => slot.counter.denied(),
@@ -162,10 +165,11 @@ impl Validator {
     /// [`Denial`], as of a validation with the token.
     pub fn still_valid(&self, grant: &Grant) -> Result<Grant, Denial> {
         let Inner { clock, marks, .. } = &*self.inner;
+        let marked = marks.snapshot();
         let synced = self.inner.current()?;
         let t = clock.now().max(synced.high_water);
         match synced.replica.slot_of(grant.key, grant.version) {
-            Some(Held::Sound(slot)) => judge(slot, &synced, marks, Demand::NOTHING, t),
+            Some(Held::Sound(slot)) => judge(slot, &synced, [marked, marks.snapshot()], Demand::NOTHING, t),
             Some(Held::Behind(generation)) => {
                 Err(Denial::unavailable(Unavailable::KeyringBehind(*generation)))
             }
@@ -303,7 +307,7 @@ fn authenticate<'a>(
 fn judge(
     slot: &VersionSlot,
     synced: &Synced,
-    marks: &Marks,
+    marks: [Option<Snapshot>; 2],
     demand: Demand<'_>,
     t: Timestamp,
 ) -> Result<Grant, Denial> {
@@ -316,12 +320,13 @@ fn judge(
     if is_forgotten(ended_at.or(lifecycle::end(&slot.version, record.hard_end)), t) {
         return Err(Denial::UNKNOWN);
     }
-    match marks.denies(key, number, record.owner) {
-        Some(Mark::Suspended(_)) => return Err(denied(DenialReason::Suspended)),
-        Some(_) => return Err(denied(DenialReason::Revoked)),
-        None => {}
+    let mut marked = Marked::default();
+    marks.iter().for_each(|marks| marked.add(marks.as_ref(), key, number, record.owner));
+    if marked.revoked {
+        return Err(denied(DenialReason::Revoked));
     }
-    if let Some(refusal) = lifecycle::refusal(&slot.version, record, owner.suspended, t) {
+    let suspended = owner.suspended || marked.suspended;
+    if let Some(refusal) = lifecycle::refusal(&slot.version, record, suspended, t) {
         return Err(denied(refusal.into()));
     }
     if demand.demanded_scope().is_some_and(|scope| !synced.replica.covers(record, owner, scope)) {

@@ -15,7 +15,7 @@ use crate::keyring::{Generation, Keyring};
 use crate::owner::{OwnerRecord, RoleRecord};
 use crate::records::{Record, Stored, read, version_row_id};
 use crate::scope::{Scope, ScopeSet};
-use crate::store::{FeedItem, RowKind, RowRef};
+use crate::store::{FeedItem, Revision, RowKind, RowMac, RowRef};
 use crate::time::Timestamp;
 use crate::token::Locator;
 use crate::validate::counts::{Counter, Counts};
@@ -104,13 +104,28 @@ pub(crate) struct Replica {
     owners: Shelf<OwnerId, OwnerRecord>,
     roles: Shelf<RoleName, RoleRecord>,
     findings: Findings,
+    /// The latest revision in which each row was sound: an earlier one that comes back was put back.
+    latest: HashMap<(RowKind, String), Revision>,
 }
 
 impl Replica {
     /// Takes in one item of the feed, or one row of the first load.
     pub(crate) fn apply(&mut self, item: FeedItem<'_>, keyring: &Keyring, counts: &Counts) {
         match item {
-            FeedItem::Row(row) => self.put(&row, keyring, counts),
+            FeedItem::Row(row) => {
+                let sound = row.verify(keyring).is_ok();
+                let latest = self.latest.entry((row.kind, row.id.to_owned())).or_default();
+                if row.revision < *latest {
+                    // Sound once, but not the last state that was written: as good as edited.
+                    let edited = RowRef { mac: RowMac { tag: [0; 32], ..row.mac }, ..row };
+                    self.put(&edited, keyring, counts);
+                } else {
+                    if sound {
+                        *latest = row.revision;
+                    }
+                    self.put(&row, keyring, counts);
+                }
+            }
             FeedItem::Gone { kind, id } => self.remove(kind, id),
         }
     }

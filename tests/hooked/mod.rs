@@ -33,6 +33,7 @@ pub(crate) struct Hooked {
     fates: Mutex<VecDeque<Fate>>,
     before_commit: Mutex<Option<Hook>>,
     before_feed: Mutex<Option<Hook>>,
+    after_stamp: Mutex<Option<Hook>>,
     row_edit: Mutex<Option<RowEdit>>,
     audit_edit: Mutex<Option<AuditEdit>>,
 }
@@ -64,6 +65,11 @@ impl Hooked {
     /// Called once before the next reading of the feed.
     pub(crate) fn before_feed(&self, hook: impl FnOnce() + Send + 'static) {
         *self.before_feed.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// Called once when the next stamp was read, before it is told.
+    pub(crate) fn after_stamp(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.after_stamp.lock().unwrap() = Some(Box::new(hook));
     }
 
     /// Shows every row as this leaves it.
@@ -171,7 +177,12 @@ impl KeyStore for Hooked {
     }
     fn stamp(&self) -> Result<Stamp, StoreError> {
         self.count("stamp");
-        self.inner.stamp()
+        let stamp = self.inner.stamp();
+        let hook = self.after_stamp.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook();
+        }
+        stamp
     }
     fn freshness(&self) -> Freshness {
         self.inner.freshness()

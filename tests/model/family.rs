@@ -100,7 +100,7 @@ impl Version {
 impl Key {
     /// When a version stops being valid, whatever else happens.
     pub fn end(&self, version: &Version) -> Option<Time> {
-        first([first([version.expires_at, version.grace_end]), self.hard_end])
+        first([first([first([version.expires_at, version.grace_end]), self.hard_end]), version.ended_at])
     }
 
     pub fn end_of(&self, number: u32) -> Option<Time> {
@@ -133,6 +133,11 @@ impl Key {
                 self.versions[i].finish(reason, at, news);
             }
         }
+        self.settle_rotations(t, news);
+    }
+
+    /// Completes what waited for a version that has ended.
+    pub fn settle_rotations(&mut self, t: Time, news: &mut Vec<Entry>) {
         for rotation in self.rotations.iter_mut().filter(|rotation| rotation.finished_at.is_none()) {
             let left = rotation.old.map_or(Some(t), |old| self.versions[old as usize - 1].ended_at);
             if let Some(at) = left.map(|left| left.max(rotation.started_at)) {
@@ -196,13 +201,8 @@ impl Key {
     }
 
     /// From when a successor is valid: not before its key is.
-    fn successor_from(&mut self, t: Time) -> Result<Time, Failure> {
-        match self.at_stage("Active").map(|active| active.not_before) {
-            Some(from) => Ok(from.max(t)),
-            // Should be: then, too, from the key's beginning.
-            None if self.versions[0].not_before > t => Err(Failure::Reported),
-            None => Ok(t),
-        }
+    fn successor_from(&self, t: Time) -> Result<Time, Failure> {
+        Ok(self.versions.iter().map(|version| version.not_before).fold(t, Time::max))
     }
 
     pub fn rotate(
@@ -251,27 +251,21 @@ impl Key {
         self.check_alive(t)?;
         let leaving = self.open().and_then(|open| open.old);
         let active = self.at_stage("Active").map(|active| active.number);
-        let mut candidates = self
-            .versions
-            .iter()
-            .rev()
-            .filter(|version| version.stage == "Deprecated" && !version.compromised);
+        let candidates =
+            self.versions.iter().filter(|version| version.stage == "Deprecated" && !version.compromised);
+        let mut candidates: Vec<_> = candidates.collect();
+        candidates.sort_by_key(|version| (version.deprecated_at, version.number));
         let target = match (leaving, active) {
-            (Some(old), _) => candidates.find(|version| version.number == old),
+            (Some(old), _) => candidates.into_iter().find(|version| version.number == old),
             (None, Some(_)) => None,
-            (None, None) => candidates.next(),
+            (None, None) => candidates.pop(),
         };
         let target = target.ok_or(Failure::NotRollbackable)?.number;
         if compromised {
             for other in
                 self.versions.iter_mut().filter(|version| !version.ended() && version.number != target)
             {
-                if other.stage != "Active" {
-                    // Should be: revoked, as the active one is.
-                    return Err(Failure::Reported);
-                }
-                other.compromised = true;
-                other.finish("Revoked", t, news);
+                other.revoke(true, t, news);
             }
         }
         self.deprecate(policy.overlap, t, news);
@@ -299,10 +293,17 @@ impl Key {
             return Err(Failure::GraceTooLong);
         }
         let from = self.successor_from(t)?;
-        let old = self.at_stage("Active").map(|active| active.number);
-        let graced = if grace > 0 { self.deprecate(grace, t, news) } else { None };
+        let active = self.at_stage("Active").map(|active| active.number);
+        let deprecated = self.live(t).filter(|version| version.stage == "Deprecated");
+        let deprecated = deprecated.max_by_key(|version| (version.deprecated_at, version.number));
+        let old = active.or(deprecated.map(|version| version.number));
+        let graced = old.filter(|_| grace > 0);
+        if grace > 0 {
+            self.deprecate(grace, t, news);
+        }
         for version in &mut self.versions {
             if Some(version.number) == graced {
+                version.grace_end = first([version.grace_end, Some(t + grace)]);
                 version.compromise(t, news);
             } else {
                 version.revoke(true, t, news);
@@ -320,7 +321,7 @@ impl Key {
             news.push(Entry::new("key_revoked", None, t));
         }
         self.versions.iter_mut().for_each(|version| version.revoke(compromised, t, news));
-        self.settle(t, news);
+        self.settle_rotations(t, news);
     }
 
     pub fn issue(

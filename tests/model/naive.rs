@@ -169,21 +169,26 @@ impl Naive {
                 return self.change(*key, t, |key, policy, news| key.run_out(policy, t, news));
             }
             Act::RollBack { key, compromised } => {
-                return self
-                    .change(*key, t, |key, policy, news| key.roll_back(*compromised, policy, t, news));
+                let looked =
+                    self.change(*key, t, |key, policy, news| key.roll_back(*compromised, policy, t, news))?;
+                let keys = self.keys.clone();
+                self.forget(|(of, number)| {
+                    of == *key && keys[of].versions[number as usize - 1].end_reason == Some("Revoked")
+                });
+                return Ok(looked);
             }
             Act::Edit { key, scopes, role, widen } => return self.edit(*key, scopes, *role, *widen, t),
             Act::Purge { retention } => return Ok(Answer::Purged(self.purge(t - retention, t))),
             Act::RevokeKey { key, compromised } => self.revoke(self.there(*key)?, *compromised, t),
             Act::RevokeVersion { key, version, compromised } => {
                 let key = self.there(*key)?;
-                self.settle(key, t);
+                self.settle_by_sound_clock(key, t);
                 let mut news = Vec::new();
                 let versions = &mut self.keys[key].versions;
                 let revoked =
                     versions.get_mut(*version as usize - 1).ok_or(Failure::NoSuchVersion(*version))?;
                 revoked.revoke(*compromised, t, &mut news);
-                self.keys[key].settle(t, &mut news);
+                self.keys[key].settle_rotations(t, &mut news);
                 self.tell(key, news);
                 self.forget(|of| of == (key, *version));
             }
@@ -191,7 +196,7 @@ impl Naive {
                 self.owners.get(owner).ok_or(Failure::UnknownOwner(owner))?;
                 for key in 0..self.keys.len() {
                     let Key { owner: of, revoked_at, purged, .. } = self.keys[key];
-                    if of == *owner && revoked_at.is_none() && !purged {
+                    if of == *owner && (*compromised || revoked_at.is_none()) && !purged {
                         self.revoke(key, *compromised, t);
                     }
                 }
@@ -324,8 +329,7 @@ impl Naive {
         let Key { scopes: old_scopes, role: old_role, .. } = self.keys[key].clone();
         let (scopes, role) = (scopes.clone().unwrap_or(old_scopes.clone()), role.unwrap_or(old_role));
         if widen && role.is_some_and(|role| !self.roles.contains_key(role)) {
-            // Should be: the role is unknown, as without `widen`.
-            return Err(Failure::Reported);
+            return Err(Failure::UnknownRole(role.unwrap_or_default()));
         }
         if !widen {
             let before = self.reach(&old_scopes, old_role)?;
@@ -334,7 +338,7 @@ impl Naive {
             }
         }
         if (&scopes, role) != (&old_scopes, old_role) {
-            self.settle(key, t);
+            self.settle_by_sound_clock(key, t);
             (self.keys[key].scopes, self.keys[key].role) = (scopes, role);
             self.tell(key, vec![Entry::new("key_edited", None, t)]);
         }
@@ -364,7 +368,7 @@ impl Naive {
     }
 
     fn revoke(&mut self, key: usize, compromised: bool, t: Time) {
-        self.settle(key, t);
+        self.settle_by_sound_clock(key, t);
         let mut news = Vec::new();
         self.keys[key].revoke(compromised, t, &mut news);
         self.tell(key, news);
@@ -410,6 +414,13 @@ impl Naive {
     fn forget(&mut self, which: impl Fn((usize, u32)) -> bool) {
         let tokens = &self.tokens;
         self.kept.retain(|kept| !which(tokens[kept.token]));
+    }
+
+    /// The same, unless the clock is too far ahead to be believed.
+    fn settle_by_sound_clock(&mut self, key: usize, t: Time) {
+        if t - self.mark <= MONTH {
+            self.settle(key, t);
+        }
     }
 
     /// Records what time has made of a key, in the library's own name.

@@ -1,4 +1,4 @@
-//! A store that can be held up after it has read a page of the feed, before the page is used.
+//! A store that can be held up between reading something and handing it out.
 
 use std::ops::ControlFlow;
 use std::sync::Mutex;
@@ -11,20 +11,34 @@ use keyrota::{
 
 type Hook = Box<dyn FnOnce() + Send>;
 
+/// What was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    Feed,
+    Get(RowKind),
+}
+
 pub(crate) struct Slow {
     inner: SqliteStore,
-    after_feed: Mutex<Option<Hook>>,
+    hook: Mutex<Option<(Reading, Hook)>>,
     stamps: AtomicUsize,
 }
 
 impl Slow {
     pub(crate) fn new(inner: SqliteStore) -> Self {
-        Self { inner, after_feed: Mutex::default(), stamps: AtomicUsize::new(0) }
+        Self { inner, hook: Mutex::default(), stamps: AtomicUsize::new(0) }
     }
 
-    /// What is to happen, once, between reading a page and handing it out.
-    pub(crate) fn after_next_feed(&self, hook: impl FnOnce() + Send + 'static) {
-        *self.after_feed.lock().unwrap() = Some(Box::new(hook));
+    /// What is to happen, once, after the next such reading and before anybody has its result.
+    pub(crate) fn after_next(&self, reading: Reading, hook: impl FnOnce() + Send + 'static) {
+        *self.hook.lock().unwrap() = Some((reading, Box::new(hook)));
+    }
+
+    fn after(&self, reading: Reading) {
+        let hook = self.hook.lock().unwrap().take_if(|(awaited, _)| *awaited == reading);
+        if let Some((_, hook)) = hook {
+            hook();
+        }
     }
 
     /// How often it was asked for the stamp.
@@ -38,7 +52,13 @@ impl KeyStore for Slow {
         self.inner.head()
     }
     fn get(&self, kind: RowKind, id: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
-        self.inner.get(kind, id, each)
+        let mut found = None;
+        self.inner.get(kind, id, &mut |row| found = Some(row.to_row()))?;
+        self.after(Reading::Get(kind));
+        if let Some(row) = found {
+            each(row.as_ref());
+        }
+        Ok(())
     }
     fn find(&self, kind: RowKind, unique: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
         self.inner.find(kind, unique, each)
@@ -58,10 +78,7 @@ impl KeyStore for Slow {
         each: &mut dyn FnMut(FeedItem<'_>),
     ) -> Result<FeedPage, StoreError> {
         let page = self.inner.feed(since, limit, each);
-        let hook = self.after_feed.lock().unwrap().take();
-        if let Some(hook) = hook {
-            hook();
-        }
+        self.after(Reading::Feed);
         page
     }
     fn audit(

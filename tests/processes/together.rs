@@ -92,7 +92,7 @@ fn an_empty_file_that_several_processes_open_at_once_is_founded_once() {
     let folder = folder();
     let mut processes: Vec<_> = (0..6).map(|_| Process::start()).collect();
     let time = start().unix_micros();
-    let paths: Vec<_> = (0..20).map(|n| folder.path().join(format!("{n}.db"))).collect();
+    let paths: Vec<_> = (0..50).map(|n| folder.path().join(format!("{n}.db"))).collect();
     for path in &paths {
         let open = format!("open {} {time}", path.display());
         let answers = ask_all_at_once(&mut processes, &path.with_extension("place"), &open);
