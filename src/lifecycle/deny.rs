@@ -6,6 +6,7 @@ use crate::id::VersionNo;
 use crate::lifecycle::change::{RotationOrder, alive, deprecate_active, mint, next_number, start_rotation};
 use crate::lifecycle::{Family, LifecycleError, Minted, Transition, finish, is_over};
 use crate::policy::RotationPolicy;
+use crate::rotation::RotationStatus;
 use crate::time::{Timestamp, earlier};
 use crate::version::{EndReason, Stage, VersionRecord};
 
@@ -91,6 +92,12 @@ pub(crate) fn replace(
         }
     }
     transitions.extend(family.settle(t));
+    // The version that leaves now leaves by this rotation; none that was open before stays so.
+    for rotation in family.rotations.iter_mut().filter(|rotation| rotation.is_open()) {
+        rotation.status = RotationStatus::Completed;
+        rotation.finished_at = Some(t);
+        transitions.push(Transition::RotationCompleted { rotation: rotation.id, at: t });
+    }
     transitions.extend(start_rotation(family, order, leaving, successor, t));
     transitions.extend(family.settle(t));
     Ok(transitions)

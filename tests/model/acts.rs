@@ -1,6 +1,7 @@
 //! The acts: what may be asked of a deployment, and the dice that choose.
 
-use crate::naive::{DAY, Failure, HOUR, MONTH, Naive, SECOND, Time};
+use crate::answers::Failure;
+use crate::naive::{DAY, HOUR, MONTH, Naive, SECOND, Time};
 
 pub type Scopes = Vec<&'static str>;
 
@@ -64,12 +65,19 @@ pub enum Act {
     ConfirmClock(Time),
 }
 
+/// An act, in somebody's name and perhaps under a request id.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub who: &'static str,
+    pub act: Act,
+    pub request: Option<u32>,
+}
+
 #[derive(Clone, Debug)]
 pub enum Step {
     Act {
         host: usize,
-        act: Act,
-        request: Option<u32>,
+        asked: Asked,
     },
     Tick {
         host: usize,
@@ -141,6 +149,7 @@ impl Chooser {
 
     pub fn next(&mut self, model: &Naive, clocks: [Time; 2]) -> Step {
         let host = self.dice.below(2);
+        let who = if self.dice.one_in(10) { "other" } else { "root" };
         match self.dice.below(100) {
             0..24 => Step::Clocks(self.clocks(model, clocks)),
             24..35 => Step::Tick { host },
@@ -151,13 +160,13 @@ impl Chooser {
                 let back = self.asked.len() - 1 - self.dice.below(self.asked.len().min(6));
                 let (request, same) = self.asked[back].clone();
                 let act = if self.dice.one_in(4) { self.act(model, clocks[host]) } else { same };
-                Step::Act { host, act, request: Some(request) }
+                Step::Act { host, asked: Asked { who, act, request: Some(request) } }
             }
             _ => {
                 let act = self.act(model, clocks[host]);
                 let request = self.dice.one_in(3).then_some(self.asked.len() as u32);
                 self.asked.extend(request.map(|request| (request, act.clone())));
-                Step::Act { host, act, request }
+                Step::Act { host, asked: Asked { who, act, request } }
             }
         }
     }
@@ -249,19 +258,6 @@ impl Chooser {
             from,
             until: dice.maybe(4, |dice| from.unwrap_or(t) + dice.span() - dice.pick(&[0, 0, 0, HOUR])),
             never_expires: dice.one_in(8),
-        }
-    }
-}
-
-impl Act {
-    /// The owner that it enters when there is none of that name.
-    pub fn enters(&self) -> Option<&'static str> {
-        match self {
-            Self::Issue(wanted) => Some(wanted.owner),
-            Self::Suspend { owner } | Self::SetLimit { owner, .. } | Self::SetCeiling { owner, .. } => {
-                Some(owner)
-            }
-            _ => None,
         }
     }
 }

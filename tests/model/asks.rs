@@ -5,8 +5,9 @@ use keyrota::{
     KeyStore, RotationStatus, Scope, Stage, TickReport, Timestamp, VersionInfo, VersionNo, check_token,
 };
 
+use crate::answers::Failure;
 use crate::family::{Entry, Rotation, Version};
-use crate::naive::{Failure, Time};
+use crate::naive::Time;
 use crate::put::{Names, known, owner, time};
 use crate::site::Site;
 use crate::views::{KeyView, Ticked, Verdict};
@@ -137,8 +138,9 @@ impl Names {
             version: event.version.map(VersionNo::get),
             owner: event.owner.map(|owner| known(owner.as_str())),
             at: event.at.unix_micros(),
+            until: micros(event.until),
             reason: event.end_reason.map(end_reason),
-            by_time: event.actor.name() == "keyrota",
+            by: known(event.actor.name()),
         }
     }
 }

@@ -2,7 +2,8 @@
 //! without a line of the crate. States and reasons are the words that the crate's `Debug` prints.
 
 use crate::acts::{Policy, Scopes, Wanted};
-use crate::naive::{Failure, HOUR, Time};
+use crate::answers::Failure;
+use crate::naive::{HOUR, Time};
 
 const MAX_LIVE: usize = 2;
 
@@ -53,18 +54,20 @@ pub struct Entry {
     pub version: Option<u32>,
     pub owner: Option<&'static str>,
     pub at: Time,
+    /// The deadline that it sets.
+    pub until: Option<Time>,
     pub reason: Option<&'static str>,
-    /// Written in the library's own name.
-    pub by_time: bool,
+    /// In whose name it was written.
+    pub by: &'static str,
 }
 
 impl Entry {
     pub fn new(kind: &'static str, version: Option<u32>, at: Time) -> Self {
-        Self { key: None, kind, version, owner: None, at, reason: None, by_time: false }
+        Self { key: None, kind, version, owner: None, at, until: None, reason: None, by: "" }
     }
 }
 
-fn first(times: [Option<Time>; 2]) -> Option<Time> {
+fn first<const N: usize>(times: [Option<Time>; N]) -> Option<Time> {
     times.into_iter().flatten().min()
 }
 
@@ -98,9 +101,9 @@ impl Version {
 }
 
 impl Key {
-    /// When a version stops being valid, whatever else happens.
+    /// When a version stops being valid, or stopped.
     pub fn end(&self, version: &Version) -> Option<Time> {
-        first([first([first([version.expires_at, version.grace_end]), self.hard_end]), version.ended_at])
+        first([version.ended_at, version.expires_at, version.grace_end, self.hard_end])
     }
 
     pub fn end_of(&self, number: u32) -> Option<Time> {
@@ -136,7 +139,7 @@ impl Key {
         self.settle_rotations(t, news);
     }
 
-    /// Completes what waited for a version that has ended.
+    /// A rotation is complete when the version that leaves has ended.
     pub fn settle_rotations(&mut self, t: Time, news: &mut Vec<Entry>) {
         for rotation in self.rotations.iter_mut().filter(|rotation| rotation.finished_at.is_none()) {
             let left = rotation.old.map_or(Some(t), |old| self.versions[old as usize - 1].ended_at);
@@ -144,6 +147,20 @@ impl Key {
                 (rotation.status, rotation.finished_at) = ("Completed", Some(at));
                 news.push(Entry::new("rotation_completed", None, at));
             }
+        }
+    }
+
+    /// The deadline that an entry sets: of a rotation, that of the version which leaves.
+    pub fn announced(&self, entry: &Entry) -> Option<Time> {
+        match entry.kind {
+            "key_issued" | "version_issued" | "version_deprecated" | "version_reactivated" => {
+                self.end_of(entry.version?)
+            }
+            "key_rotation" => {
+                let rotation = self.rotations.iter().find(|rotation| Some(rotation.new) == entry.version)?;
+                self.end_of(rotation.old?)
+            }
+            _ => None,
         }
     }
 
@@ -201,8 +218,14 @@ impl Key {
     }
 
     /// From when a successor is valid: not before its key is.
-    fn successor_from(&self, t: Time) -> Result<Time, Failure> {
-        Ok(self.versions.iter().map(|version| version.not_before).fold(t, Time::max))
+    fn successor_from(&self, t: Time) -> Time {
+        self.versions.iter().map(|version| version.not_before).fold(t, Time::max)
+    }
+
+    /// Of those deprecated, the last.
+    fn last_deprecated(&self, t: Time, wanted: impl Fn(&Version) -> bool) -> Option<u32> {
+        let deprecated = self.live(t).filter(|version| version.stage == "Deprecated" && wanted(version));
+        deprecated.max_by_key(|version| (version.deprecated_at, version.number)).map(|version| version.number)
     }
 
     pub fn rotate(
@@ -226,7 +249,7 @@ impl Key {
         } else if let (Some(until), true) = (until, self.live(t).count() >= MAX_LIVE) {
             return Err(Failure::TooManyLive(until));
         }
-        let from = self.successor_from(t)?;
+        let from = self.successor_from(t);
         let old = self.deprecate(policy.overlap, t, news);
         let old = old.or(self.at_stage("Deprecated").map(|version| version.number));
         self.mint("version_issued", from, policy, t, news);
@@ -251,20 +274,16 @@ impl Key {
         self.check_alive(t)?;
         let leaving = self.open().and_then(|open| open.old);
         let active = self.at_stage("Active").map(|active| active.number);
-        let candidates =
-            self.versions.iter().filter(|version| version.stage == "Deprecated" && !version.compromised);
-        let mut candidates: Vec<_> = candidates.collect();
-        candidates.sort_by_key(|version| (version.deprecated_at, version.number));
         let target = match (leaving, active) {
-            (Some(old), _) => candidates.into_iter().find(|version| version.number == old),
+            (Some(old), _) => {
+                self.last_deprecated(t, |version| version.number == old && !version.compromised)
+            }
             (None, Some(_)) => None,
-            (None, None) => candidates.pop(),
+            (None, None) => self.last_deprecated(t, |version| !version.compromised),
         };
-        let target = target.ok_or(Failure::NotRollbackable)?.number;
+        let target = target.ok_or(Failure::NotRollbackable)?;
         if compromised {
-            for other in
-                self.versions.iter_mut().filter(|version| !version.ended() && version.number != target)
-            {
+            for other in self.versions.iter_mut().filter(|other| !other.ended() && other.number != target) {
                 other.revoke(true, t, news);
             }
         }
@@ -287,20 +306,18 @@ impl Key {
         policy: Policy,
         t: Time,
         news: &mut Vec<Entry>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<u32>, Failure> {
         self.check_alive(t)?;
         if grace > 4 * HOUR {
             return Err(Failure::GraceTooLong);
         }
-        let from = self.successor_from(t)?;
+        let from = self.successor_from(t);
         let active = self.at_stage("Active").map(|active| active.number);
-        let deprecated = self.live(t).filter(|version| version.stage == "Deprecated");
-        let deprecated = deprecated.max_by_key(|version| (version.deprecated_at, version.number));
-        let old = active.or(deprecated.map(|version| version.number));
-        let graced = old.filter(|_| grace > 0);
+        let old = active.or(self.last_deprecated(t, |_| true));
         if grace > 0 {
             self.deprecate(grace, t, news);
         }
+        let graced = old.filter(|old| grace > 0 && self.over(&self.versions[*old as usize - 1], t).is_none());
         for version in &mut self.versions {
             if Some(version.number) == graced {
                 version.grace_end = first([version.grace_end, Some(t + grace)]);
@@ -310,9 +327,14 @@ impl Key {
             }
         }
         self.settle(t, news);
+        // The version that leaves now leaves by this rotation, and by no other.
+        if let Some(open) = self.open() {
+            (open.status, open.finished_at) = ("Completed", Some(t));
+            news.push(Entry::new("rotation_completed", None, t));
+        }
         self.mint("version_issued", from, policy, t, news);
         self.start_rotation(old, t, news);
-        Ok(())
+        Ok(old)
     }
 
     pub fn revoke(&mut self, compromised: bool, t: Time, news: &mut Vec<Entry>) {

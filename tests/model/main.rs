@@ -22,12 +22,14 @@
 #![allow(unreachable_pub, reason = "a test has no public interface")]
 
 mod acts;
+mod answers;
 mod asks;
 mod between;
 mod family;
 mod naive;
 mod put;
 mod site;
+mod together;
 mod views;
 mod world;
 
@@ -36,7 +38,8 @@ use std::collections::BTreeMap;
 use keyrota::MemoryStore;
 
 use acts::{Chooser, Step};
-use naive::{Answer, Naive};
+use answers::Answer;
+use naive::Naive;
 use site::Backing;
 use world::{FIRST_LIMIT, FIRST_POLICY, START, World};
 
@@ -82,9 +85,9 @@ fn the_dice_reach_every_act_every_refusal_and_every_verdict() {
         let (mut chooser, mut clocks) = (Chooser::new(seed), [START; 2]);
         for _ in 0..STEPS {
             match chooser.next(&model, clocks) {
-                Step::Act { host, act, request } => {
-                    let tokens = model.tokens.len();
-                    match model.perform(&act, request, clocks[host]) {
+                Step::Act { host, asked } => {
+                    let (tokens, act) = (model.tokens.len(), &asked.act);
+                    match model.perform(&asked, clocks[host]) {
                         Ok(Answer::Shown { token, .. }) if token < tokens => saw("the same token".to_owned()),
                         Ok(_) => saw(word(format!("{act:?}"))),
                         Err(failure) => saw(word(format!("{failure:?}"))),

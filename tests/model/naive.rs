@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::acts::{Act, Policy, Scopes, Wanted};
-use crate::family::{Entry, Key};
-use crate::views::{KeyView, Ticked};
+use crate::acts::{Act, Asked, Policy, Scopes, Wanted};
+use crate::answers::{Answer, Failure, Outcome};
+use crate::family::{Entry, Key, Version};
 
 pub type Time = i64;
 pub const SECOND: Time = 1_000_000;
@@ -16,6 +16,8 @@ const REPLAY: Time = 900 * SECOND;
 const REMEMBERED: Time = 7 * DAY;
 /// How long the reason of an ended version is told, and how far a tick follows a clock.
 pub const MONTH: Time = 30 * DAY;
+/// The name in which the library itself writes.
+pub const LIBRARY: &str = "keyrota";
 
 #[derive(Clone, Debug, Default)]
 pub struct Owner {
@@ -39,49 +41,6 @@ pub struct Kept {
     pub until: Time,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    Done,
-    Looked(KeyView),
-    /// The version's end; and, where there is something to say of it, the version that leaves, with its end.
-    Shown {
-        token: usize,
-        until: Option<Time>,
-        old: Option<(Option<u32>, Option<Time>)>,
-    },
-    Purged(usize),
-    Ticked(Ticked),
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub enum Failure {
-    KeyRevoked,
-    KeyEnded(Time),
-    OwnerSuspended,
-    RotationOpen(Time),
-    TooManyLive(Time),
-    NoActiveVersion,
-    NotRollbackable,
-    NoSuchVersion(u32),
-    EmptyWindow,
-    GraceTooLong,
-    UnknownKey,
-    UnknownOwner(&'static str),
-    UnknownRole(&'static str),
-    NothingToReplace(usize),
-    WouldWiden(usize),
-    OwnerLimit(&'static str, u32),
-    BadPolicy(&'static str),
-    NothingToConfirm(Time, Time),
-    RequestReused,
-    AlreadyDone(usize, Option<u32>),
-    Other(String),
-    /// The library is known to answer wrongly here, and the step is left out. Once that is mended, so is the model.
-    Reported,
-}
-
-pub type Outcome = Result<Answer, Failure>;
-
 #[derive(Clone, Debug)]
 pub struct Naive {
     pub policy: Policy,
@@ -95,6 +54,10 @@ pub struct Naive {
     pub kept: Vec<Kept>,
     /// The high-water mark.
     pub mark: Time,
+    /// In whose name entries are written now.
+    who: &'static str,
+    /// Whether the clock is too far ahead for anything to be recorded as passed.
+    jumped: bool,
     pub log: Vec<Entry>,
 }
 
@@ -109,7 +72,7 @@ pub fn covers(held: &[&str], demanded: &str) -> bool {
 
 impl Naive {
     pub fn founded(policy: Policy, owner_limit: u32, now: Time) -> Self {
-        let founding = Entry { by_time: true, ..Entry::new("store_founded", None, now) };
+        let founding = Entry { by: LIBRARY, ..Entry::new("store_founded", None, now) };
         Self {
             policy,
             owner_limit,
@@ -120,25 +83,28 @@ impl Naive {
             requests: Vec::new(),
             kept: Vec::new(),
             mark: now,
+            who: LIBRARY,
+            jumped: false,
             log: vec![founding],
         }
     }
 
     /// An act, done whole or not at all.
-    pub fn perform(&mut self, act: &Act, request: Option<u32>, now: Time) -> Outcome {
+    pub fn perform(&mut self, asked: &Asked, now: Time) -> Outcome {
+        let Asked { who, act, request } = asked.clone();
         let t = now.max(self.mark);
         if let Some(known) = self.requests.iter().find(|known| request.is_some() && known.name == request) {
-            return if known.act == *act { self.repeat(known, t) } else { Err(Failure::RequestReused) };
+            return if known.act == act { self.repeat(known, t) } else { Err(Failure::RequestReused) };
         }
-        let mut after = self.clone();
-        let answer = after.decide(act, now, t)?;
+        let mut after = Self { who, jumped: now > self.mark + MONTH, ..self.clone() };
+        let answer = after.decide(&act, now, t)?;
         // What changes nothing is not remembered; but an edit always is.
         if after.log.len() > self.log.len() || matches!(act, Act::Edit { .. }) {
             let token = if let Answer::Shown { token, .. } = answer { Some(token) } else { None };
             if let (Some(_), Some(token)) = (request, token) {
                 after.kept.push(Kept { token, until: t + REPLAY });
             }
-            after.requests.push(Request { name: request, act: act.clone(), token, until: t + REMEMBERED });
+            after.requests.push(Request { name: request, act, token, until: t + REMEMBERED });
             *self = after;
         }
         Ok(answer)
@@ -169,20 +135,15 @@ impl Naive {
                 return self.change(*key, t, |key, policy, news| key.run_out(policy, t, news));
             }
             Act::RollBack { key, compromised } => {
-                let looked =
-                    self.change(*key, t, |key, policy, news| key.roll_back(*compromised, policy, t, news))?;
-                let keys = self.keys.clone();
-                self.forget(|(of, number)| {
-                    of == *key && keys[of].versions[number as usize - 1].end_reason == Some("Revoked")
-                });
-                return Ok(looked);
+                return self
+                    .change(*key, t, |key, policy, news| key.roll_back(*compromised, policy, t, news));
             }
             Act::Edit { key, scopes, role, widen } => return self.edit(*key, scopes, *role, *widen, t),
             Act::Purge { retention } => return Ok(Answer::Purged(self.purge(t - retention, t))),
             Act::RevokeKey { key, compromised } => self.revoke(self.there(*key)?, *compromised, t),
             Act::RevokeVersion { key, version, compromised } => {
                 let key = self.there(*key)?;
-                self.settle_by_sound_clock(key, t);
+                self.settle_if_sure(key, t);
                 let mut news = Vec::new();
                 let versions = &mut self.keys[key].versions;
                 let revoked =
@@ -292,10 +253,10 @@ impl Naive {
             return Err(Failure::NothingToReplace(key));
         }
         let (policy, mut news) = (self.policy_of(key), Vec::new());
-        self.keys[key].replace(grace, policy, t, &mut news)?;
+        let old = self.keys[key].replace(grace, policy, t, &mut news)?;
         self.tell(key, news);
         self.forget(|(of, _)| of == key);
-        Ok(self.show(key, None))
+        Ok(self.show(key, Some((old, old.and_then(|old| self.keys[key].end_of(old))))))
     }
 
     fn change(
@@ -310,6 +271,9 @@ impl Naive {
         let (policy, mut news) = (self.policy_of(key), Vec::new());
         rule(&mut self.keys[key], policy, &mut news)?;
         self.tell(key, news);
+        let revoked = |version: &Version| version.end_reason == Some("Revoked");
+        let versions: Vec<_> = self.keys[key].versions.iter().map(revoked).collect();
+        self.forget(|(of, number)| of == key && versions[number as usize - 1]);
         self.look(key, t).map(Answer::Looked)
     }
 
@@ -317,7 +281,7 @@ impl Naive {
         &mut self,
         key: usize,
         scopes: &Option<Scopes>,
-        role: Option<Option<&'static str>>,
+        new_role: Option<Option<&'static str>>,
         widen: bool,
         t: Time,
     ) -> Outcome {
@@ -327,28 +291,25 @@ impl Naive {
         }
         self.enabled(key)?;
         let Key { scopes: old_scopes, role: old_role, .. } = self.keys[key].clone();
-        let (scopes, role) = (scopes.clone().unwrap_or(old_scopes.clone()), role.unwrap_or(old_role));
-        if widen && role.is_some_and(|role| !self.roles.contains_key(role)) {
-            return Err(Failure::UnknownRole(role.unwrap_or_default()));
+        let (scopes, role) = (scopes.clone().unwrap_or(old_scopes.clone()), new_role.unwrap_or(old_role));
+        if let Some(role) = new_role.flatten().filter(|role| !self.roles.contains_key(role)) {
+            return Err(Failure::UnknownRole(role));
         }
-        if !widen {
-            let before = self.reach(&old_scopes, old_role)?;
-            if !self.reach(&scopes, role)?.iter().all(|scope| covers(&before, scope)) {
-                return Err(Failure::WouldWiden(key));
-            }
+        let before = self.reach(&old_scopes, old_role);
+        if !widen && !self.reach(&scopes, role).iter().all(|scope| covers(&before, scope)) {
+            return Err(Failure::WouldWiden(key));
         }
         if (&scopes, role) != (&old_scopes, old_role) {
-            self.settle_by_sound_clock(key, t);
+            self.settle_if_sure(key, t);
             (self.keys[key].scopes, self.keys[key].role) = (scopes, role);
             self.tell(key, vec![Entry::new("key_edited", None, t)]);
         }
         self.look(key, t).map(Answer::Looked)
     }
 
-    fn reach(&self, scopes: &Scopes, role: Option<&'static str>) -> Result<Scopes, Failure> {
-        let Some(role) = role else { return Ok(scopes.clone()) };
-        let of_role = self.roles.get(role).ok_or(Failure::UnknownRole(role))?;
-        Ok([scopes.as_slice(), of_role].concat())
+    fn reach(&self, scopes: &Scopes, role: Option<&'static str>) -> Scopes {
+        let of_role = role.and_then(|role| self.roles.get(role));
+        [scopes.as_slice(), of_role.map_or(&[], Vec::as_slice)].concat()
     }
 
     fn purge(&mut self, before: Time, t: Time) -> usize {
@@ -368,7 +329,7 @@ impl Naive {
     }
 
     fn revoke(&mut self, key: usize, compromised: bool, t: Time) {
-        self.settle_by_sound_clock(key, t);
+        self.settle_if_sure(key, t);
         let mut news = Vec::new();
         self.keys[key].revoke(compromised, t, &mut news);
         self.tell(key, news);
@@ -416,26 +377,33 @@ impl Naive {
         self.kept.retain(|kept| !which(tokens[kept.token]));
     }
 
-    /// The same, unless the clock is too far ahead to be believed.
-    fn settle_by_sound_clock(&mut self, key: usize, t: Time) {
-        if t - self.mark <= MONTH {
+    /// Records what time has made of a key, in the library's own name.
+    pub fn settle(&mut self, key: usize, t: Time) {
+        let (owner, mut news) = (Some(self.keys[key].owner), Vec::new());
+        self.keys[key].settle(t, &mut news);
+        self.log.extend(news.into_iter().map(|entry| Entry { key: Some(key), owner, by: LIBRARY, ..entry }));
+    }
+
+    /// The same for acts that do not rest on it: not by a clock that nobody has confirmed.
+    fn settle_if_sure(&mut self, key: usize, t: Time) {
+        if !self.jumped {
             self.settle(key, t);
         }
     }
 
-    /// Records what time has made of a key, in the library's own name.
-    pub fn settle(&mut self, key: usize, t: Time) {
-        let mut news = Vec::new();
-        self.keys[key].settle(t, &mut news);
-        self.tell(key, news.into_iter().map(|entry| Entry { by_time: true, ..entry }).collect());
-    }
-
     fn tell(&mut self, key: usize, news: Vec<Entry>) {
-        let owner = Some(self.keys[key].owner);
-        self.log.extend(news.into_iter().map(|entry| Entry { key: Some(key), owner, ..entry }));
+        let (of, by) = (&self.keys[key], self.who);
+        self.log.extend(news.into_iter().map(|entry| Entry {
+            key: Some(key),
+            owner: Some(of.owner),
+            until: of.announced(&entry),
+            by,
+            ..entry
+        }));
     }
 
     fn about(&mut self, owner: Option<&'static str>, kind: &'static str, at: Time) {
-        self.log.push(Entry { owner, ..Entry::new(kind, None, at) });
+        let until = (kind == "clock_confirmed").then_some(at);
+        self.log.push(Entry { owner, until, by: self.who, ..Entry::new(kind, None, at) });
     }
 }

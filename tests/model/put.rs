@@ -8,9 +8,10 @@ use keyrota::{
     RotatedKey, RotationPolicy, ScopeSet, SecretToken, TickReport, Timestamp, VersionNo,
 };
 
-use crate::acts::{Act, DEMANDS, OWNERS, Policy, ROLES, Scopes, Wanted};
+use crate::acts::{Act, Asked, DEMANDS, OWNERS, Policy, ROLES, Scopes, Wanted};
+use crate::answers::{Answer, Failure, Outcome};
 use crate::asks::{key_view, micros, ticked};
-use crate::naive::{Answer, Failure, Outcome, Time};
+use crate::naive::{LIBRARY, Time};
 
 /// What the library answered, in its own words.
 pub enum Raw {
@@ -59,7 +60,7 @@ pub fn limit(keys: u32) -> OwnerLimit {
 
 /// The name as the model spells it.
 pub fn known(name: &str) -> &'static str {
-    let all = OWNERS.iter().chain(&ROLES).chain(&DEMANDS);
+    let all = OWNERS.iter().chain(&ROLES).chain(&DEMANDS).chain(&["root", "other", LIBRARY]);
     all.copied().find(|known| *known == name).unwrap_or_else(|| panic!("a strange name: {name}"))
 }
 
@@ -83,21 +84,15 @@ fn new_key(wanted: &Wanted) -> NewKey {
     if wanted.never_expires { new.never_expires() } else { new }
 }
 
-/// Puts an act to the library, in somebody's name.
-pub fn put(
-    keys: &KeyManager,
-    who: &str,
-    names: &Names,
-    act: &Act,
-    request: Option<u32>,
-) -> Result<Raw, ManageError> {
-    let by = keys.by(Actor::operator(who));
-    let by = if let Some(request) = request { by.request(format!("req-{request}")) } else { by };
+/// Puts an act to the library.
+pub fn put(keys: &KeyManager, names: &Names, asked: &Asked) -> Result<Raw, ManageError> {
+    let by = keys.by(Actor::operator(asked.who));
+    let by = if let Some(request) = asked.request { by.request(format!("req-{request}")) } else { by };
     let revoke = |target: RevokeTarget, compromised| {
         if compromised { Revoke::of(target).compromised() } else { Revoke::of(target) }
     };
     let done = |()| Raw::Done;
-    match act {
+    match &asked.act {
         Act::Issue(wanted) => by.issue(new_key(wanted)).map(Raw::Issued),
         Act::Rotate { key, supersede } => {
             let how = RotateNow::of(names.id(*key));
@@ -217,4 +212,12 @@ impl Names {
             other => Failure::Other(format!("{other:?}")),
         }
     }
+}
+
+/// An answer without what the model says nothing of.
+pub fn comparable(model: &Outcome, mut library: Outcome) -> Outcome {
+    if let (Ok(Answer::Shown { old: None, .. }), Ok(Answer::Shown { old, .. })) = (model, &mut library) {
+        *old = None;
+    }
+    library
 }

@@ -1,8 +1,9 @@
 //! What may be seen of the naive model at a time: keys, verdicts, what is due; and the tick.
 
 use crate::acts::Scopes;
+use crate::answers::Failure;
 use crate::family::{Entry, Key, Version};
-use crate::naive::{Failure, MONTH, Naive, Time, covers};
+use crate::naive::{MONTH, Naive, Time, covers};
 
 /// A version as of now, when it stops validating, and whether it validates.
 pub type VersionView = (Version, Option<Time>, bool);

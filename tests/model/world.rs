@@ -2,15 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
 
 use keyrota::{AuditVerdict, Clock, KeyStore};
 
-use crate::acts::{Act, Chooser, DEMANDS, OWNERS, Policy, Step};
+use crate::acts::{Chooser, DEMANDS, OWNERS, Policy, Step};
 use crate::asks::{clock_state, micros, ticked};
 use crate::family::Entry;
-use crate::naive::{Answer, DAY, Failure, HOUR, Naive, Outcome, Time};
-use crate::put::{Raw, put, time};
+use crate::naive::{DAY, HOUR, Naive, Time};
+use crate::put::{comparable, put, time};
 use crate::site::{Backing, Site};
 
 /// 2027-01-01, and a microsecond.
@@ -19,14 +18,14 @@ pub const FIRST_POLICY: Policy = Policy { lifetime: 90 * DAY, overlap: DAY };
 pub const FIRST_LIMIT: u32 = 3;
 
 pub struct World {
-    seed: u64,
-    model: Naive,
-    sites: Vec<Site>,
+    pub seed: u64,
+    pub model: Naive,
+    pub sites: Vec<Site>,
     /// What the hosts' clocks show.
-    clocks: [Time; 2],
-    history: Vec<String>,
+    pub clocks: [Time; 2],
+    pub history: Vec<String>,
     /// How much of the model's log was compared.
-    told: usize,
+    pub told: usize,
     /// For each version: validations granted and denied, and the last grant.
     asked: BTreeMap<(usize, u32), (u64, u64, Option<Time>)>,
 }
@@ -35,14 +34,14 @@ pub struct World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let last = self.history.len().saturating_sub(300);
+            let last = self.history.len().saturating_sub(30);
             eprintln!("KEYROTA_MODEL_SEED={}, step {}, after:", self.seed, self.history.len());
             self.history[last..].iter().for_each(|step| eprintln!("  {step}"));
         }
     }
 }
 
-fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
+pub fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
     entries.sort();
     entries
 }
@@ -82,11 +81,10 @@ impl World {
         self.history.push(format!("{:>3} {} {step:?}", self.history.len() + 1, time(self.clocks[0])));
         let mut sites = std::mem::take(&mut self.sites);
         let host = match step {
-            Step::Act { host, act, request } => {
-                let outcome = self.model.perform(&act, request, self.clocks[host]);
-                let left_out = outcome == Err(Failure::Reported);
-                for site in sites.iter_mut().filter(|_| !left_out) {
-                    let answer = put(&site.hosts[host].keys, "root", &site.names, &act, request);
+            Step::Act { host, asked } => {
+                let outcome = self.model.perform(&asked, self.clocks[host]);
+                for site in &mut sites {
+                    let answer = put(&site.hosts[host].keys, &site.names, &asked);
                     let answer = comparable(&outcome, site.names.answer(&answer));
                     self.agree(site, "the answer of the act", &outcome, &answer);
                 }
@@ -116,91 +114,8 @@ impl World {
         self.sites = sites;
     }
 
-    /// Like a step; but in the midst of an act of one host another acts, and what comes out is one after the other.
-    pub fn step_between(&mut self, chooser: &mut Chooser) {
-        // The hosts are of one mind about the time: else an act has the one from before the other's tick.
-        if self.clocks[0] != self.clocks[1] {
-            return self.step(chooser);
-        }
-        let now = self.clocks[0];
-        let (Step::Act { host, act, request }, other) =
-            (chooser.next(&self.model, self.clocks), chooser.next(&self.model, self.clocks))
-        else {
-            return self.step(chooser);
-        };
-        let other = match other {
-            Step::Act { act, request, .. } => Some((act, request)),
-            Step::Tick { .. } => None,
-            _ => return self.step(chooser),
-        };
-        let calls = chooser.dice.below(12);
-        let number = self.history.len() + 1;
-        self.history
-            .push(format!("{number:>3} {} {act:?} {request:?}, after {calls} calls {other:?}", time(now)));
-        let mut orders = [true, false].map(|other_first| {
-            let mut model = self.model.clone();
-            let mut ask = |of: &Option<(Act, Option<u32>)>| match of {
-                Some((act, request)) => model.perform(act, *request, now),
-                None => Ok(Answer::Ticked(model.tick(now))),
-            };
-            let one = Some((act.clone(), request));
-            let outcomes = if other_first { [ask(&other), ask(&one)] } else { [ask(&one), ask(&other)] };
-            (other_first, outcomes, model)
-        });
-        let reported = Err(Failure::Reported);
-        // Reported, too: two at once who enter the same owner; one is told that the owner was edited.
-        let enters = |act: &Act| act.enters().filter(|owner| !self.model.owners.contains_key(owner));
-        let twice = enters(&act).is_some() && enters(&act) == other.as_ref().and_then(|(act, _)| enters(act));
-        if twice || orders.iter().any(|(_, outcomes, _)| outcomes.contains(&reported)) {
-            return;
-        }
-        let mut sites = std::mem::take(&mut self.sites);
-        let site = &mut sites[0];
-        let answered = Arc::new(Mutex::new(None));
-        let (keys, names, result) =
-            (site.hosts[1 - host].keys.clone(), site.names.clone(), Arc::clone(&answered));
-        site.hosts[host].store.plan(calls, move || {
-            *result.lock().unwrap() = Some(match other {
-                Some((act, request)) => put(&keys, "other", &names, &act, request),
-                None => keys.tick().map(Raw::Ticked),
-            });
-        });
-        let one = put(&site.hosts[host].keys, "root", &site.names, &act, request);
-        site.hosts[host].store.finish();
-        let other = answered.lock().unwrap().take().unwrap();
-        let events = site.news(host);
-        let before = site.names.clone();
-        // First as the log has it. But an act that has read a setting goes on with it, even if another is set meanwhile.
-        let first = |who| events.iter().position(|event| event.actor.name() == who);
-        if first("root").zip(first("other")).is_some_and(|(root, other)| root < other) {
-            orders.reverse();
-        }
-        let mut tried = Vec::new();
-        for (other_first, outcomes, model) in &mut orders {
-            site.names = before.clone();
-            let answers = if *other_first { [&other, &one] } else { [&one, &other] };
-            let answers = answers.map(|answer| site.names.answer(answer));
-            let [first, second] = answers;
-            let answers = [comparable(&outcomes[0], first), comparable(&outcomes[1], second)];
-            let told = sorted(events.iter().map(|event| site.names.entry(event)).collect());
-            let news = sorted(model.log[self.told..].to_vec());
-            if *outcomes == answers && news == told {
-                self.model = model.clone();
-                self.told = model.log.len();
-                self.compare(&mut sites, host, chooser);
-                self.sites = sites;
-                return;
-            }
-            tried.push(format!(
-                "other first: {other_first}\n  the model says   {outcomes:?} {news:?}\n  \
-                 the library says {answers:?} {told:?}"
-            ));
-        }
-        panic!("seed {}, step {number}: no order explains it\n  {}", self.seed, tried.join("\n  "));
-    }
-
     /// All that may be seen.
-    fn compare(&mut self, sites: &mut [Site], host: usize, chooser: &mut Chooser) {
+    pub fn compare(&mut self, sites: &mut [Site], host: usize, chooser: &mut Chooser) {
         let news = sorted(self.model.log[self.told..].to_vec());
         self.told = self.model.log.len();
         let dice = &mut chooser.dice;
@@ -341,12 +256,4 @@ impl World {
         assert!(report.is_sound());
         self.agree(site, "a host's clock", &time(self.clocks[host]), &site.hosts[host].clock.now());
     }
-}
-
-/// An answer without what the model says nothing of.
-fn comparable(model: &Outcome, mut library: Outcome) -> Outcome {
-    if let (Ok(Answer::Shown { old: None, .. }), Ok(Answer::Shown { old, .. })) = (model, &mut library) {
-        *old = None;
-    }
-    library
 }
