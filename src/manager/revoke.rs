@@ -169,7 +169,11 @@ impl Act<'_> {
             Ok(_) | Err(ManageError::AlreadyDone { .. }) => marks.lift(mark),
             Err(error) if leaves_open(error) => marks.set(mark),
             // The key's state was read and decided on: an earlier replacement is no longer in doubt.
-            Err(_) if matches!(mark, Mark::Replaced(_)) => marks.lift(mark),
+            Err(ManageError::Lifecycle(_) | ManageError::NothingToReplace(_))
+                if matches!(mark, Mark::Replaced(_)) =>
+            {
+                marks.lift(mark);
+            }
             Err(_) => {}
         }
         outcome
