@@ -14,8 +14,8 @@ mod tampered;
 
 use common::{new_key, owner, v};
 use keyrota::{
-    CheckFinding, DenialReason, Generation, ManageError, NewKey, ReadError, RoleName, RowKind, Unavailable,
-    Validator,
+    CheckFinding, DenialReason, EditKey, Generation, ManageError, NewKey, ReadError, RoleName, RowKind,
+    Unavailable, Validator,
 };
 use tampered::{Edit, Scene, corpus, edited, names, verdict};
 
@@ -293,4 +293,52 @@ fn without_triggers_an_older_sound_row_revives_nothing_in_a_running_validator() 
     scene.unrelated_act();
     assert_eq!(scene.bed.denial(scene.token("cut")), Some(DenialReason::Revoked));
     assert_eq!(scene.found(), [CheckFinding::OldVersion { key: scene.key("cut"), version: v(1) }]);
+}
+
+#[test]
+fn an_older_sound_row_revives_nothing_in_a_validator_that_has_seen_the_newer_one() {
+    let scene = Scene::fresh();
+    let (root, shell) = (|| scene.bed.root(), scene.shell());
+    let validators = [scene.bed.validator.clone(), scene.bed.other_validator()];
+    let demanding = |name, demanded| {
+        let [here, there] =
+            validators.each_ref().map(|validator| verdict(validator, scene.token(name), demanded));
+        assert_eq!(here.is_ok(), there.is_ok(), "{name}");
+        here.is_ok()
+    };
+    let presented = [
+        ("cut", "orders:read"),
+        ("revoked", "orders:read"),
+        ("suspended", "orders:read"),
+        ("donor", "orders:read"),
+        ("live", "reports:read"),
+    ];
+    let granted = || presented.map(|(name, demanded)| demanding(name, demanded));
+    assert_eq!(granted(), [true; 5]);
+    shell.keep_copies();
+    root().revoke((scene.key("cut"), v(1))).unwrap();
+    root().revoke(scene.key("revoked")).unwrap();
+    root().suspend(owner("bob")).unwrap();
+    root()
+        .edit(EditKey::of(scene.key("donor")).scopes(["orders:write"].try_into().unwrap()).widen())
+        .unwrap();
+    root().set_role(RoleName::new("reader").unwrap(), ["bills:read"].try_into().unwrap()).unwrap();
+    assert_eq!(granted(), [false; 5]);
+    for row in [
+        scene.version_row("cut"),
+        scene.key_row("revoked"),
+        scene.version_row("revoked"),
+        scene.key_row("donor"),
+        "kind = 3 AND id = 'bob'".to_owned(),
+        "kind = 4 AND id = 'reader'".to_owned(),
+    ] {
+        shell.put_back(&row);
+        assert_eq!(granted(), [false; 5], "{row}");
+        scene.unrelated_act();
+        assert_eq!(granted(), [false; 5], "{row}, after a commit");
+    }
+    for validator in &validators {
+        assert_eq!(validator.findings().unwrap().len(), 6);
+        scene.bystander_goes_on(validator, "old rows");
+    }
 }

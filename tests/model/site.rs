@@ -1,6 +1,7 @@
 //! The library under test: one store with two hosts on it.
 
 use std::collections::BTreeMap;
+#[cfg(feature = "sqlite")]
 use std::path::PathBuf;
 use std::sync::Arc;
 
