@@ -210,7 +210,8 @@ fn an_edit_that_changes_nothing_records_nothing_and_a_repeated_request_edits_onc
 fn a_purge_removes_keys_that_have_been_over_for_the_retention_and_no_others() {
     on_both_stores(|bed| {
         let expired = bed.root().issue(new_key("expired").until(at("2027-01-11"))).unwrap();
-        let (revoked, later, live) = (bed.issue("revoked"), bed.issue("later"), bed.issue("live"));
+        let later = bed.root().issue(new_key("revoked later").until(at("2027-01-12"))).unwrap();
+        let (revoked, live) = (bed.issue("revoked"), bed.issue("live"));
         let ended = bed.issue("ended");
         let second = bed.rotate(revoked.key);
         let other = bed.other_validator();
@@ -234,7 +235,7 @@ fn a_purge_removes_keys_that_have_been_over_for_the_retention_and_no_others() {
         bed.tick_to(at("2027-02-18"));
         assert!(nothing(purge()));
         bed.tick_to(at("2027-02-19"));
-        assert_eq!(purge().purged, 1, "revoked later");
+        assert_eq!(purge().purged, 1, "revoked after it had expired");
 
         let purged: Vec<_> =
             bed.entries(seq).into_iter().filter(|entry| entry.event.kind == EventKind::KeyPurged).collect();
