@@ -19,6 +19,8 @@ use crate::version::EndReason;
 pub enum EventKind {
     /// The store was made.
     StoreFounded,
+    /// A backup was put in place; what came after it is gone, except for what the restoring carried over.
+    StoreRestored,
     /// A key was born with its first version.
     KeyIssued,
     /// A version was added to a key by a rotation.
@@ -67,6 +69,7 @@ impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::StoreFounded => "store_founded",
+            Self::StoreRestored => "store_restored",
             Self::KeyIssued => "key_issued",
             Self::VersionIssued => "version_issued",
             Self::KeyRotation => "key_rotation",

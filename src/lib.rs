@@ -57,6 +57,8 @@ mod error;
 mod store;
 
 // Engines.
+#[cfg(feature = "sqlite")]
+mod backup;
 mod records;
 mod report;
 mod rotate;
@@ -68,6 +70,8 @@ mod manager;
 // The public interface is:
 pub use crate::actor::{Actor, ActorKind};
 pub use crate::audit::{AuditEntry, AuditHead};
+#[cfg(feature = "sqlite")]
+pub use crate::backup::{CarriedOver, RestoreError, RestoreReport};
 pub use crate::clock::{Clock, ManualClock, SystemClock};
 pub use crate::crypto::RandomError;
 pub use crate::digest::Fingerprint;
@@ -77,10 +81,12 @@ pub use crate::id::{KeyId, KeyName, OwnerId, RequestId, RoleName, RotationId, St
 pub use crate::key::{Metadata, MetadataError};
 pub use crate::keyring::{Generation, Keyring, KeyringError, MasterKey};
 pub use crate::lifecycle::LifecycleError;
+#[cfg(feature = "sqlite")]
+pub use crate::manager::Restore;
 pub use crate::manager::{
     Act, AuditFilter, EditKey, Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager,
     KeyManagerBuilder, KeyPage, KeyStatus, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack,
-    RotateNow, RotatedKey, VersionInfo,
+    RotateNow, RotatedKey, VersionHistory, VersionInfo,
 };
 pub use crate::owner::{OwnerRecord, RoleRecord};
 pub use crate::policy::{DeploymentSettings, OwnerLimit, PolicyError, RotationPolicy, RotationPolicyBuilder};
@@ -90,7 +96,7 @@ pub use crate::rotation::{RotationRecord, RotationStatus};
 pub use crate::scope::{Scope, ScopeSet};
 pub use crate::store::memory::MemoryStore;
 #[cfg(feature = "sqlite")]
-pub use crate::store::sqlite::{SqliteOpenError, SqliteOptions, SqliteStore};
+pub use crate::store::sqlite::{BackupError, SqliteBackup, SqliteOpenError, SqliteOptions, SqliteStore};
 pub use crate::text::TextError;
 pub use crate::time::{TimeError, Timestamp};
 pub use crate::token::{Hint, Locator, Prefix, SecretToken, TokenError, check_token, scanner_regex};

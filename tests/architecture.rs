@@ -55,6 +55,7 @@ const HOUSE: &[&str] = &[
     "rotate",
     "validate",
     "report",
+    "backup",
     // Face.
     "manager",
 ];

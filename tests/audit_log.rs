@@ -209,3 +209,37 @@ fn an_export_that_cannot_be_written_says_so() {
         assert!(bed.keys.export_audit(&AuditFilter::all(), Full(100_000)).is_ok());
     });
 }
+
+#[test]
+fn the_history_of_a_version_has_its_entries_and_the_sums_of_its_usage_and_no_entry_for_a_use() {
+    on_both_stores(|bed| {
+        let issued = bed.issue("ci");
+        let second = bed.rotate(issued.key);
+        let uses = |token: &str, granted: usize| {
+            for _ in 0..granted {
+                assert!(bed.is_granted(token));
+            }
+            let scope = common::scope("orders:write");
+            assert!(bed.validator.validate_for(token, keyrota::Demand::scope(&scope)).is_err());
+        };
+        let seq = bed.seq();
+        uses(issued.token.expose(), 3);
+        bed.go("2027-01-01 06:00");
+        uses(&second, 5);
+        let other_process = bed.other_validator();
+        assert!(other_process.validate(&second).is_ok());
+        assert_eq!(bed.keys.history(issued.key, v(2)).unwrap().allowed, 0, "nothing was flushed yet");
+        bed.validator.flush().unwrap();
+        other_process.flush().unwrap();
+        assert_eq!(bed.seq(), seq);
+
+        let history = |number| bed.keys.history(issued.key, v(number)).unwrap();
+        let (first, second) = (history(1), history(2));
+        assert_eq!((first.allowed, first.denied, first.last_used), (3, 1, Some(at(common::START))));
+        assert_eq!((second.allowed, second.denied, second.last_used), (6, 1, Some(at("2027-01-01 06:00"))));
+        let kinds = |entries: &[AuditEntry]| entries.iter().map(|entry| entry.event.kind).collect::<Vec<_>>();
+        assert_eq!(kinds(&first.entries), [EventKind::KeyIssued, EventKind::VersionDeprecated]);
+        assert_eq!(kinds(&second.entries), [EventKind::VersionIssued, EventKind::KeyRotation]);
+        assert_eq!(history(3).entries, []);
+    });
+}

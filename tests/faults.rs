@@ -123,6 +123,9 @@ impl KeyStore for FaultyStore {
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
         self.call(|| self.inner.usage(key, each))
     }
+    fn scrub(&self) -> Result<(), StoreError> {
+        self.call(|| self.inner.scrub())
+    }
     fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }

@@ -91,6 +91,9 @@ impl KeyStore for CountingStore {
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
         self.called("usage").usage(key, each)
     }
+    fn scrub(&self) -> Result<(), StoreError> {
+        self.called("scrub").scrub()
+    }
     fn close(&self) -> Result<(), StoreError> {
         self.called("close").close()
     }

@@ -8,7 +8,7 @@ use crate::event::EventKind;
 use crate::id::{KeyId, OwnerId, VersionNo};
 use crate::manager::KeyManager;
 use crate::report::{AuditVerdict, CheckReport, check, entry, verify};
-use crate::store::AuditQuery;
+use crate::store::{AuditQuery, UsageEntry};
 use crate::time::Timestamp;
 
 /// Which entries of the audit log to read; an absent field asks nothing.
@@ -81,6 +81,20 @@ impl AuditFilter {
     }
 }
 
+/// What is known of one version: see [`KeyManager::history`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VersionHistory {
+    /// The entries of the audit log that concern it, in the order of their numbers.
+    pub entries: Vec<AuditEntry>,
+    /// How often it was granted, as far as validators have flushed their counts.
+    pub allowed: u64,
+    /// How often it was denied although its secret was right.
+    pub denied: u64,
+    /// When it was last granted.
+    pub last_used: Option<Timestamp>,
+}
+
 impl KeyManager {
     /// Up to `limit` entries of the audit log, in the order of their numbers.
     ///
@@ -107,6 +121,23 @@ impl KeyManager {
             if rows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         Ok(rows.into_iter().collect::<Result<_, _>>()?)
+    }
+
+    /// All that the audit log tells of one version of a key, with the sums of its usage in the place of an entry for
+    /// each use. Both stay when the key is purged.
+    ///
+    /// # Errors
+    /// As of [`KeyManager::audit`].
+    pub fn history(&self, key: KeyId, version: VersionNo) -> Result<VersionHistory, ManageError> {
+        let entries = self.audit(&AuditFilter::all().version(key, version), usize::MAX)?;
+        let mut usage = UsageEntry::new(key.to_string(), version.get());
+        self.inner.records.store.usage(&usage.key.clone(), &mut |entry| {
+            if entry.version == version.get() {
+                usage.absorb(entry);
+            }
+        })?;
+        let UsageEntry { allowed, denied, last_used, .. } = usage;
+        Ok(VersionHistory { entries, allowed, denied, last_used })
     }
 
     /// The head of the audit log: the number and MAC of its last entry.

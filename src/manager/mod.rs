@@ -6,6 +6,8 @@ mod emergency;
 mod issue;
 mod log;
 mod purge;
+#[cfg(feature = "sqlite")]
+mod restore;
 mod revoke;
 mod rotate;
 mod settings;
@@ -34,8 +36,10 @@ pub use act::Act;
 pub use edit::EditKey;
 pub use emergency::{Evidence, Replace};
 pub use issue::{IssuedKey, NewKey};
-pub use log::{AuditFilter, ExportError};
+pub use log::{AuditFilter, ExportError, VersionHistory};
 pub use purge::PurgeReport;
+#[cfg(feature = "sqlite")]
+pub use restore::Restore;
 pub use revoke::{Revoke, RevokeTarget};
 pub use rotate::{RollBack, RotateNow, RotatedKey};
 pub use view::{KeyFilter, KeyInfo, KeyPage, KeyStatus, VersionInfo};
@@ -128,13 +132,13 @@ impl KeyManagerBuilder {
     }
 }
 
-/// Founds the store unless somebody else has; of several processes that open an empty one, one founds it.
+/// The id that the store was founded with. Founds it unless somebody else has; of several processes that open an empty one, one founds it.
 fn loop_found(builder: &KeyManagerBuilder) -> Result<StoreId, OpenError> {
     let not_founded = |error: ManageError| OpenError::NotFounded(Box::new(error));
     for _ in 0..10 {
         check_keyring(&builder.records)?;
         if builder.records.store.head().map_err(|error| OpenError::Read(error.into()))?.is_some() {
-            return Ok(builder.records.head()?.store);
+            return Ok(builder.records.head()?.origin());
         }
         match builder.records.store.commit(&builder.founding().map_err(not_founded)?) {
             // Unknown, too: what the store holds now is what counts, and the next round looks.

@@ -70,11 +70,12 @@ pub(crate) fn verify(
     anchor: Option<&AuditHead>,
     mut each: impl FnMut(&Event),
 ) -> Result<AuditVerdict, ManageError> {
-    let head = records.head()?.audit;
-    let mut at = AuditHead::EMPTY;
+    let body = records.head()?;
+    let head = body.audit;
+    let mut at = body.audit_start.unwrap_or(AuditHead::EMPTY);
     let mut trouble = None;
     let mut first_break = None;
-    let mut anchored = anchor.is_none_or(|anchor| *anchor == AuditHead::EMPTY);
+    let mut anchored = anchor.is_none_or(|anchor| *anchor == AuditHead::EMPTY || *anchor == at);
     records.store.audit(&AuditQuery::default(), &mut |row| {
         // What was appended since the head was read is not part of this verification.
         if at == head && row.seq == head.seq + 1 {
@@ -137,4 +138,48 @@ fn columns_agree(row: &AuditRow, event: &Event) -> bool {
 pub(crate) fn entry(row: &AuditRow) -> Result<AuditEntry, ReadError> {
     let event = serde_json::from_slice::<Event>(&row.body).map_err(|_| ReadError::AuditTampered(row.seq))?;
     Ok(AuditEntry { seq: row.seq, event })
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::actor::Actor;
+    use crate::id::RoleName;
+    use crate::manager::KeyManager;
+    use crate::scope::ScopeSet;
+    use crate::store::Head;
+    use crate::store::sqlite::SqliteStore;
+
+    #[test]
+    fn a_log_whose_beginning_was_removed_under_a_signed_start_is_sound_and_without_that_start_it_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.db");
+        let keyring = Keyring::generate().unwrap();
+        let store = Arc::new(SqliteStore::open(&path).unwrap());
+        let keys =
+            KeyManager::open(Arc::clone(&store) as Arc<dyn crate::store::KeyStore>, keyring.clone()).unwrap();
+        let mut heads = Vec::new();
+        for name in ["a", "b", "c", "d"] {
+            keys.by(Actor::operator("root"))
+                .set_role(RoleName::new(name).unwrap(), ScopeSet::default())
+                .unwrap();
+            heads.push(keys.audit_head().unwrap());
+        }
+        let shell = rusqlite::Connection::open(&path).unwrap();
+        shell.execute("DELETE FROM audit WHERE seq <= ?1", (i64::try_from(heads[1].seq).unwrap(),)).unwrap();
+        assert_eq!(keys.verify_audit().unwrap(), AuditVerdict::BrokenAt { seq: 1 });
+
+        let records = Records { store, keyring: keyring.clone() };
+        let Head { revision, floor, .. } = records.store.head().unwrap().unwrap();
+        let body = crate::store::HeadBody { audit_start: Some(heads[1]), ..records.head().unwrap() };
+        let head = Head::write(&keyring, revision, floor, &body).unwrap();
+        let row = (str::from_utf8(&head.body).unwrap(), head.mac.tag.as_slice());
+        shell.execute("UPDATE head SET body = ?1, mac = ?2", row).unwrap();
+        let verdict = |anchor| verify(&records, anchor, |_| ()).unwrap();
+        assert!(verdict(None).is_sound());
+        assert!(verdict(Some(&heads[1])).is_sound() && verdict(Some(&heads[2])).is_sound());
+        assert!(matches!(verdict(Some(&heads[0])), AuditVerdict::NotAnchored { .. }));
+    }
 }

@@ -82,6 +82,7 @@ pub(crate) fn tick(records: &Records, now: Timestamp, limit: usize) -> Result<Ti
     if head.high_water < now {
         commit(records, Changeset::new(&records.keyring), now)?;
     }
+    records.store.scrub()?;
     report.more |= report.deferred > 0;
     report.next_due = next_due(records, now)?;
     Ok(report)

@@ -101,6 +101,9 @@ enum Purpose {
     Founding(StoreId),
     Ordinary,
     Emergency,
+    /// A backup becomes a store of its own, with a revision beyond this one.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only files have backups"))]
+    Restoring(StoreId, Revision),
 }
 
 /// A row to be written, before its revision and MAC are known.
@@ -156,6 +159,13 @@ impl Changeset {
         Self { purpose: Purpose::Emergency, ..Self::new(keyring) }
     }
 
+    /// Makes a backup a store of its own: with a new id, so that followers load anew, and beyond a revision that they
+    /// may have seen.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only files have backups"))]
+    pub(crate) fn restoring(keyring: &Keyring, store: StoreId, beyond: Revision) -> Self {
+        Self { purpose: Purpose::Restoring(store, beyond), ..Self::new(keyring) }
+    }
+
     pub(crate) fn insert(&mut self, draft: Draft) {
         self.changes.push(Change::Insert(draft));
     }
@@ -186,6 +196,13 @@ impl Changeset {
         self.floor = Some(floor);
     }
 
+    /// Whether it removes a row of this kind: a store that keeps files learns here that there is something to
+    /// [scrub](crate::KeyStore::scrub).
+    #[must_use]
+    pub fn deletes(&self, kind: RowKind) -> bool {
+        self.changes.iter().any(|change| matches!(change, Change::Delete(of, ..) if *of == kind))
+    }
+
     /// Whether committing this would write nothing at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.changes.is_empty() && self.events.is_empty() && self.high_water.is_none() && self.floor.is_none()
@@ -203,6 +220,14 @@ impl Changeset {
             (Purpose::Founding(store), None) => (Revision(0), Revision(0), (self.first_body(*store)?, false)),
             (Purpose::Founding(_), Some(_)) | (_, None) => return Err(SealError::Conflict),
             (_, Some(head)) => (head.revision, head.floor, self.continue_body(head)?),
+        };
+        let revision = match self.purpose {
+            Purpose::Restoring(store, beyond) => {
+                body.restored_from.get_or_insert(body.store);
+                body.store = store;
+                revision.max(beyond)
+            }
+            _ => revision,
         };
         let revision = Revision(revision.0 + 1);
         let floor = self.floor.unwrap_or(floor).clamp(floor, revision);
@@ -225,7 +250,14 @@ impl Changeset {
 
     fn first_body(&self, store: StoreId) -> Result<HeadBody, SealError> {
         let high_water = self.high_water.ok_or(SealError::Conflict)?;
-        Ok(HeadBody { store, audit: AuditHead::EMPTY, high_water, checks: [].into() })
+        Ok(HeadBody {
+            store,
+            restored_from: None,
+            audit: AuditHead::EMPTY,
+            audit_start: None,
+            high_water,
+            checks: [].into(),
+        })
     }
 
     /// The body to continue from, and whether the audit log's chain was broken before it.

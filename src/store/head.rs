@@ -31,7 +31,14 @@ pub struct Head {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HeadBody {
     pub(crate) store: StoreId,
+    /// The first id of a store that has been restored from a backup, and so has another id now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restored_from: Option<StoreId>,
     pub(crate) audit: AuditHead,
+    /// Where the log begins: the last entry that a retention of the log has removed. Nothing here removes entries; a
+    /// later version of the library may, and this one verifies what that leaves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) audit_start: Option<AuditHead>,
     /// The latest time that a tick has recorded.
     pub(crate) high_water: Timestamp,
     /// For each generation that has written here, a value by which its master key is recognised.
@@ -91,6 +98,11 @@ impl Head {
 }
 
 impl HeadBody {
+    /// The id that the store was founded with.
+    pub(crate) fn origin(&self) -> StoreId {
+        self.restored_from.unwrap_or(self.store)
+    }
+
     /// Whether the keyring's master keys are those that wrote here; the number of the first that is not.
     pub(crate) fn foreign_generation(&self, keyring: &Keyring) -> Option<Generation> {
         self.checks

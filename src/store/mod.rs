@@ -7,17 +7,17 @@
 //! the suite of the feature `conformance` tells whether it got it right.
 
 mod changeset;
+mod error;
 mod head;
 pub(crate) mod memory;
 mod row;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+mod usage;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 
-use std::error::Error;
-use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,10 +26,12 @@ use crate::time::Timestamp;
 
 pub(crate) use changeset::Draft;
 pub use changeset::{AuditRow, Changeset, SealError, SealedChangeset, Write};
+pub use error::{CommitError, StoreError, StoreErrorKind};
 pub use head::Head;
 pub(crate) use head::HeadBody;
 pub(crate) use row::RowFault;
 pub use row::{Revision, Row, RowIndex, RowIndexRef, RowKind, RowMac, RowRef};
+pub use usage::{UsageBatch, UsageEntry};
 
 /// A value that differs whenever anybody has committed to the store since it was last read.
 ///
@@ -158,145 +160,6 @@ pub struct FeedPage {
     pub more: bool,
 }
 
-/// What validating processes counted, by key and version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsageBatch {
-    /// The process that counted.
-    pub writer: String,
-    /// All uses before this time are in this or an earlier batch of the writer.
-    pub flushed_at: Timestamp,
-    /// The counts since the writer's last batch.
-    pub entries: Vec<UsageEntry>,
-}
-
-/// What was counted of one version.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct UsageEntry {
-    /// The id of the key's row.
-    pub key: String,
-    /// The number of the version.
-    pub version: u32,
-    /// Granted validations.
-    pub allowed: u64,
-    /// Denied validations after the secret had matched.
-    pub denied: u64,
-    /// The latest grant.
-    pub last_used: Option<Timestamp>,
-}
-
-impl UsageEntry {
-    /// Counts of one version; add to them with the public fields.
-    #[must_use]
-    pub fn new(key: String, version: u32) -> Self {
-        Self { key, version, allowed: 0, denied: 0, last_used: None }
-    }
-
-    /// Adds another count of the same version.
-    pub fn absorb(&mut self, other: &Self) {
-        self.allowed = self.allowed.saturating_add(other.allowed);
-        self.denied = self.denied.saturating_add(other.denied);
-        self.last_used = self.last_used.max(other.last_used);
-    }
-}
-
-/// What sort of trouble a store has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum StoreErrorKind {
-    /// Somebody else holds the store's lock for too long; try again.
-    Busy,
-    /// There is no room left; make room and try again.
-    Full,
-    /// The store cannot be written by this process.
-    ReadOnly,
-    /// Reading or writing failed.
-    Io,
-    /// What the store read back is not what a store writes.
-    Corrupt,
-    /// The store was closed.
-    Closed,
-    /// The handle was inherited through a fork; open the store again in the child.
-    Forked,
-    /// Anything else; see the source.
-    Other,
-}
-
-/// A store could not do what it was asked.
-pub struct StoreError {
-    kind: StoreErrorKind,
-    source: Option<Box<dyn Error + Send + Sync>>,
-}
-
-crate::text::debug_as_told!(StoreError);
-
-impl StoreError {
-    /// An error of this kind with its cause.
-    pub fn new(kind: StoreErrorKind, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { kind, source: Some(source.into()) }
-    }
-
-    /// What sort of trouble it is.
-    #[must_use]
-    pub fn kind(&self) -> StoreErrorKind {
-        self.kind
-    }
-}
-
-impl From<StoreErrorKind> for StoreError {
-    fn from(kind: StoreErrorKind) -> Self {
-        Self { kind, source: None }
-    }
-}
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.kind {
-            StoreErrorKind::Busy => "the store is busy; try again",
-            StoreErrorKind::Full => "the store has no room left; make room and try again",
-            StoreErrorKind::ReadOnly => "the store cannot be written by this process; check its permissions",
-            StoreErrorKind::Io => "the store could not be read or written",
-            StoreErrorKind::Corrupt => "the store is damaged; restore a backup",
-            StoreErrorKind::Closed => "the store was closed",
-            StoreErrorKind::Forked => {
-                "the handle was inherited through a fork; open the store again in this process"
-            }
-            StoreErrorKind::Other => "the store failed",
-        })
-    }
-}
-
-impl Error for StoreError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|source| source as _)
-    }
-}
-
-/// What became of a commit that did not succeed.
-#[derive(thiserror::Error)]
-#[non_exhaustive]
-pub enum CommitError {
-    /// An expectation did not hold; nothing was written. Read again and decide again.
-    #[error("somebody else changed {kind} {id} meanwhile; nothing was written")]
-    Conflict {
-        /// What the row records.
-        kind: RowKind,
-        /// Its id.
-        id: String,
-    },
-    /// The changeset cannot be sealed on the store's head; nothing was written.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-    /// Nothing was written, for certain.
-    #[error("nothing was written: {0}")]
-    NotWritten(#[source] StoreError),
-    /// The commit failed in a way that leaves open whether it is durable.
-    #[error("it is not known whether the commit is durable: {0}")]
-    Unknown(#[source] StoreError),
-}
-
-crate::text::debug_as_told!(CommitError);
-
 /// Where rows live. Object-safe; each method may be called from any thread.
 ///
 /// Contract, one test each in the conformance suite: a commit is atomic and durable when it has returned; reads
@@ -385,6 +248,13 @@ pub trait KeyStore: Send + Sync + 'static {
     /// [`StoreError`].
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError>;
 
+    /// Overwrites what deleted rows have left behind in the store's files, as far as nobody reads there just now. A
+    /// tick calls it each time; it does nothing while nothing that was sealed has been deleted.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what is left stays for the next call.
+    fn scrub(&self) -> Result<(), StoreError>;
+
     /// Releases what the handle holds; later calls answer [`StoreErrorKind::Closed`].
     ///
     /// # Errors
@@ -439,6 +309,9 @@ impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
     }
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
         (**self).usage(key, each)
+    }
+    fn scrub(&self) -> Result<(), StoreError> {
+        (**self).scrub()
     }
     fn close(&self) -> Result<(), StoreError> {
         (**self).close()

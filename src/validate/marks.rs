@@ -31,7 +31,8 @@ pub(crate) struct Marks {
 pub(crate) type Snapshot = Arc<HashSet<Mark>>;
 
 impl Marks {
-    /// The marks that all managers and validators of this process on one store share.
+    /// The marks that all managers and validators of this process on one store share, named by the id that the store
+    /// was founded with: a restored backup has another, and lifts no mark.
     pub(crate) fn of(store: StoreId) -> Arc<Self> {
         static ALL: OnceLock<Mutex<HashMap<StoreId, Arc<Marks>>>> = OnceLock::new();
         let all = ALL.get_or_init(Mutex::default);

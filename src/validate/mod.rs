@@ -90,7 +90,7 @@ impl ValidatorBuilder {
             Counts::new(hex(&crypto::random_bytes::<8>()
                 .map_err(|error| OpenError::NotFounded(Box::new(error.into())))?));
         let follower = Follower::load(&records, &counts, timeout)?;
-        let marks = Marks::of(head.store);
+        let marks = Marks::of(head.origin());
         let closed = AtomicBool::new(false);
         Ok(Validator { inner: Arc::new(Inner { records, clock, follower, counts, marks, closed }) })
     }

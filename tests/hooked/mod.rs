@@ -195,6 +195,10 @@ impl KeyStore for Hooked {
         self.count("usage");
         self.inner.usage(key, each)
     }
+    fn scrub(&self) -> Result<(), StoreError> {
+        self.count("scrub");
+        self.inner.scrub()
+    }
     fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }

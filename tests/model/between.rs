@@ -93,6 +93,9 @@ impl KeyStore for Between {
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
         self.inner.usage(key, each)
     }
+    fn scrub(&self) -> Result<(), StoreError> {
+        self.inner.scrub()
+    }
     fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }

@@ -105,6 +105,9 @@ impl KeyStore for Slow {
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
         self.inner.usage(key, each)
     }
+    fn scrub(&self) -> Result<(), StoreError> {
+        self.inner.scrub()
+    }
     fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }

@@ -166,6 +166,10 @@ impl KeyStore for Eavesdropper {
         self.answer(done, &|| format!("the usage of {key}"))
     }
 
+    fn scrub(&self) -> Result<(), StoreError> {
+        self.inner.scrub()
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }

@@ -106,3 +106,30 @@ fn the_ciphertext_of_a_deleted_sealed_copy_is_wiped_from_the_file() {
     bed.keys.close().unwrap();
     assert!(!holds_any());
 }
+
+#[test]
+fn a_tick_leaves_nothing_of_a_deleted_sealed_copy_in_any_file_while_the_store_is_in_use() {
+    let bed = Bed::new();
+    let mut ciphertexts = Secrets::default();
+    for n in 0..6 {
+        let new = issue(&bed, "ada", &format!("request-{n}"));
+        let copy: serde_json::Value = serde_json::from_slice(&sealed_copies(&bed, new.key)[0]).unwrap();
+        ciphertexts.add_text("a ciphertext", copy["ciphertext"].as_str().unwrap());
+    }
+    let holding = || {
+        let files = contents_of(bed.folder.path());
+        let holding = files.into_iter().filter(|(_, bytes)| ciphertexts.find(bytes).is_some());
+        holding.map(|(path, _)| path).collect::<Vec<_>>()
+    };
+    assert!(!holding().is_empty(), "the search finds them while they are kept");
+    bed.clock.advance(Duration::from_secs(15 * 60)).unwrap();
+
+    // Somebody who reads keeps the log from being emptied, and the tick from nothing else.
+    let reader = rusqlite::Connection::open(bed.path()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM row").unwrap();
+    assert_eq!(bed.keys.tick().unwrap().cleaned, 6);
+    assert!(!holding().is_empty());
+    reader.execute_batch("COMMIT").unwrap();
+    assert_eq!(bed.keys.tick().unwrap().cleaned, 0);
+    assert_eq!(holding(), Vec::<String>::new());
+}

@@ -16,7 +16,7 @@ use crate::store::{StoreError, StoreErrorKind};
 const OLDEST_ENGINE: i32 = 3_051_003;
 
 /// Held while a file is opened, so that no two threads of this process make and prepare one at once.
-static OPENING: Mutex<()> = Mutex::new(());
+pub(super) static OPENING: Mutex<()> = Mutex::new(());
 
 /// Where the database is, and how long its connections wait for each other.
 #[derive(Debug)]
@@ -59,15 +59,16 @@ impl Place {
         self.accept(&writer)?;
         self.configure(&writer, Role::Writer)?;
         schema::migrate(&mut writer, &self.path)?;
-        let reader = self.connect_reader()?;
-        let follower = self.connect_reader()?;
+        let reader = self.connect_as(Role::Reader)?;
+        let follower = self.connect_as(Role::Reader)?;
         Ok(Connections { writer, reader, follower })
     }
 
-    fn connect_reader(&self) -> Result<Connection, SqliteOpenError> {
-        let reader = self.connect().map_err(|error| self.failed(error))?;
-        self.configure(&reader, Role::Reader)?;
-        Ok(reader)
+    /// One more connection to a database that is open.
+    pub(super) fn connect_as(&self, role: Role) -> Result<Connection, SqliteOpenError> {
+        let connection = self.connect().map_err(|error| self.failed(error))?;
+        self.configure(&connection, role)?;
+        Ok(connection)
     }
 
     /// Opens one connection again, to a database that was open before.
@@ -86,17 +87,22 @@ impl Place {
     }
 
     /// A connection that has changed nothing yet. It makes no file and follows no symbolic link.
-    fn connect(&self) -> rusqlite::Result<Connection> {
+    pub(super) fn connect(&self) -> rusqlite::Result<Connection> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW
             | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
         let connection = Connection::open_with_flags(&self.path, flags)?;
-        // rusqlite panics on more milliseconds than fit an i32.
-        let longest = Duration::from_millis(i32::MAX.unsigned_abs().into());
-        connection.busy_timeout(self.busy_timeout.min(longest))?;
+        self.wait_for_others(&connection)?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(connection)
+    }
+
+    /// Puts the busy timeout in force.
+    pub(super) fn wait_for_others(&self, connection: &Connection) -> rusqlite::Result<()> {
+        // rusqlite panics on more milliseconds than fit an i32.
+        let longest = Duration::from_millis(i32::MAX.unsigned_abs().into());
+        connection.busy_timeout(self.busy_timeout.min(longest))
     }
 
     /// The schema of the database, when it is ours or empty; reads only.
@@ -138,7 +144,10 @@ impl Place {
 
     /// Tries again while another process is opening the file too: SQLite answers *busy* at once, without waiting,
     /// where two connections would wait for each other.
-    fn patiently<T>(&self, mut attempt: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    pub(super) fn patiently<T>(
+        &self,
+        mut attempt: impl FnMut() -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
         const PAUSE: Duration = Duration::from_millis(10);
         let mut waited = Duration::ZERO;
         loop {
@@ -153,6 +162,11 @@ impl Place {
                 done => return done,
             }
         }
+    }
+
+    /// Whether this is a forked child's copy of its parent's handle.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.process != std::process::id()
     }
 
     fn failed(&self, error: rusqlite::Error) -> SqliteOpenError {
@@ -200,7 +214,7 @@ impl Held {
 impl Slot {
     /// The connection, outside any transaction; opened again if it was lost.
     pub(super) fn connection(&mut self) -> Result<&mut Connection, StoreError> {
-        if self.is_inherited() {
+        if self.place.is_inherited() {
             return Err(StoreErrorKind::Forked.into());
         }
         if let State::Open(connection) = &self.state
@@ -219,11 +233,6 @@ impl Slot {
         }
     }
 
-    /// Whether this is a forked child's copy of its parent's handle.
-    fn is_inherited(&self) -> bool {
-        self.place.process != std::process::id()
-    }
-
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -236,7 +245,7 @@ impl Slot {
     }
 
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
-        if self.is_inherited() {
+        if self.place.is_inherited() {
             return Err(StoreErrorKind::Forked.into());
         }
         match std::mem::replace(&mut self.state, State::Closed) {
@@ -248,7 +257,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.is_inherited() {
+        if self.place.is_inherited() {
             // The parent's connection: it must not be closed here.
             std::mem::forget(std::mem::replace(&mut self.state, State::Closed));
         }

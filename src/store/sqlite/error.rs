@@ -84,6 +84,52 @@ pub enum SqliteOpenError {
 
 crate::text::debug_as_told!(SqliteOpenError);
 
+/// A backup could not be written or read; the database itself was not changed.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// There is a file of that name; nothing is written over. Name another, or move it away.
+    #[error("{path:?} is there already, and nothing is written over; name another file")]
+    Exists {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The backup file holds nothing.
+    #[error("{path:?} holds no store; check the path")]
+    Empty {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file cannot be opened as a store, or made.
+    #[error(transparent)]
+    Open(#[from] SqliteOpenError),
+    /// The file could not get its name.
+    #[error("{path:?} could not be written")]
+    Output {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What was copied is damaged, and so is what it was copied from.
+    #[error("the database is damaged and was not copied ({finding}); restore an earlier backup")]
+    Damaged {
+        /// What SQLite found first.
+        finding: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+crate::text::debug_as_told!(BackupError);
+
+impl From<StoreErrorKind> for BackupError {
+    fn from(kind: StoreErrorKind) -> Self {
+        Self::Store(kind.into())
+    }
+}
+
 /// The kind of trouble behind an error of SQLite.
 fn kind(error: &rusqlite::Error) -> StoreErrorKind {
     match error.sqlite_error_code() {

@@ -1,5 +1,6 @@
 //! `SqliteStore`: rows in one SQLite file, shared by any number of threads and processes of one machine.
 
+mod backup;
 mod connection;
 mod error;
 mod file;
@@ -13,6 +14,7 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::store::sqlite::connection::{Connections, Held, Place, Role};
@@ -21,7 +23,9 @@ use crate::store::{
     RowFilter, RowKind, RowRef, Stamp, StoreError, UsageBatch, UsageEntry,
 };
 
-pub use error::SqliteOpenError;
+pub use backup::SqliteBackup;
+pub(crate) use backup::Staged;
+pub use error::{BackupError, SqliteOpenError};
 
 /// How a [`SqliteStore`] is opened.
 #[derive(Clone, Debug)]
@@ -50,6 +54,7 @@ impl SqliteOptions {
             writer: Held::new(Arc::clone(&place), Role::Writer, writer),
             reader: Held::new(Arc::clone(&place), Role::Reader, reader),
             follower: Held::new(Arc::clone(&place), Role::Reader, follower),
+            remnants: AtomicBool::new(true),
             place,
         })
     }
@@ -69,6 +74,9 @@ pub struct SqliteStore {
     /// Apart from the reader, so that validation never waits for somebody's long reading.
     follower: Held,
     writer: Held,
+    /// Whether the write-ahead log may still hold sealed copies that were deleted: those of this handle's commits, and
+    /// at first those of whoever had the file before.
+    remnants: AtomicBool,
 }
 
 impl SqliteStore {
@@ -133,6 +141,9 @@ impl KeyStore for SqliteStore {
 
     fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
         let mut writer = self.writer.lock();
+        if changeset.deletes(RowKind::Sealed) {
+            self.remnants.store(true, Ordering::Release);
+        }
         let done = write::commit(writer.connection().map_err(CommitError::NotWritten)?, changeset);
         if let Err(CommitError::Unknown(_)) = done {
             writer.lose();
@@ -163,6 +174,24 @@ impl KeyStore for SqliteStore {
 
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
         self.reader.with(|connection| read::usage(connection, key, each))
+    }
+
+    /// A checkpoint that truncates the write-ahead log; the pages of the database itself are overwritten with each
+    /// deletion (`secure_delete`).
+    fn scrub(&self) -> Result<(), StoreError> {
+        if !self.remnants.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let done = self.writer.with(|connection| {
+            connection.busy_timeout(Duration::ZERO)?;
+            let done = write::truncate_log(connection);
+            self.place.wait_for_others(connection)?;
+            done
+        });
+        if !matches!(done, Ok(true)) {
+            self.remnants.store(true, Ordering::Release);
+        }
+        done.map(drop)
     }
 
     fn close(&self) -> Result<(), StoreError> {

@@ -50,6 +50,12 @@ impl Found {
     }
 }
 
+/// The names of the tables.
+pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table'")?;
+    statement.query_map([], |row| row.get(0))?.collect()
+}
+
 /// Takes the steps that are missing, each in a transaction of its own together with the number that counts it.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), SqliteOpenError> {
     take(&STEPS, connection, path)

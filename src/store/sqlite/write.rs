@@ -11,7 +11,7 @@ use crate::store::{
 };
 
 /// Bytes that are UTF-8, as TEXT.
-fn text(bytes: &[u8]) -> ToSqlOutput<'_> {
+pub(super) fn text(bytes: &[u8]) -> ToSqlOutput<'_> {
     ToSqlOutput::Borrowed(ValueRef::Text(bytes))
 }
 
@@ -230,6 +230,13 @@ pub(super) fn add_usage(connection: &mut Connection, batch: &UsageBatch) -> rusq
     }
     transaction.prepare_cached(FLUSHED)?.execute((&batch.writer, batch.flushed_at.unix_micros()))?;
     transaction.commit()
+}
+
+/// Brings what the write-ahead log holds into the database and empties the log, unless somebody is reading there;
+/// says whether it is empty. <https://sqlite.org/pragma.html#pragma_wal_checkpoint>
+pub(super) fn truncate_log(connection: &Connection) -> rusqlite::Result<bool> {
+    let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(!busy)
 }
 
 #[cfg(test)]
