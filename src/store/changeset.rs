@@ -102,7 +102,6 @@ enum Purpose {
     Ordinary,
     Emergency,
     /// A backup becomes a store of its own, with a revision beyond this one.
-    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "only files have backups"))]
     Restoring(StoreId, Revision),
 }
 
