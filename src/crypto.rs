@@ -32,17 +32,22 @@ pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
     to_32(digest::digest(&digest::SHA256, data).as_ref())
 }
 
-/// Whether two 32-byte values are equal, compared as four words; the time does not depend on the values.
+/// Whether two 32-byte values are equal; the time does not depend on the values.
 pub(crate) fn ct_eq_32(a: &[u8; 32], b: &[u8; 32]) -> bool {
     let words = |bytes: &[u8; 32]| {
         let mut words = [0u64; 4];
-        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-            *word = chunk.iter().fold(0, |value, byte| (value << 8) | u64::from(*byte));
+        for (word, chunk) in words.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*chunk);
         }
         words
     };
-    let equal =
-        words(a).iter().zip(words(b).iter()).fold(subtle::Choice::from(1), |all, (a, b)| all & a.ct_eq(b));
+    ct_eq_words(words(a), words(b))
+}
+
+/// Whether four words are equal to four others; the time does not depend on the values.
+#[inline]
+pub(crate) fn ct_eq_words(a: [u64; 4], b: [u64; 4]) -> bool {
+    let equal = a.iter().zip(&b).fold(subtle::Choice::from(1), |all, (a, b)| all & a.ct_eq(b));
     equal.into()
 }
 

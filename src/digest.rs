@@ -31,6 +31,15 @@ impl SecretDigest {
         Self { scheme: DigestScheme::HmacSha256, generation, bytes: keys.digest.sign(token.covered) }
     }
 
+    /// Its value as four words, for comparing.
+    pub(crate) fn words(&self) -> [u64; 4] {
+        let mut words = [0; 4];
+        for (word, bytes) in words.iter_mut().zip(self.bytes.as_chunks::<8>().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        words
+    }
+
     /// The public name of the secret behind this digest.
     pub(crate) fn fingerprint(&self, keys: &GenerationKeys) -> Fingerprint {
         let tag = keys.digest.sign_fields(&[b"fingerprint v1", &self.bytes]);

@@ -32,6 +32,18 @@ macro_rules! time_ordered_id {
             }
         }
 
+        impl From<$name> for u128 {
+            fn from(id: $name) -> Self {
+                Self::from_be_bytes(id.0)
+            }
+        }
+
+        impl From<u128> for $name {
+            fn from(number: u128) -> Self {
+                Self(number.to_be_bytes())
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str($prefix)?;

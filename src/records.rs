@@ -55,6 +55,14 @@ pub(crate) fn version_row_id(key: KeyId, number: VersionNo) -> String {
     format!("{key}/{}", number.get())
 }
 
+/// The version that a row id names.
+pub(crate) fn version_of_row_id(id: &str) -> Option<(KeyId, VersionNo)> {
+    let (key, number) = id.split_once('/')?;
+    let name = (key.parse().ok()?, VersionNo::new(number.parse().ok()?));
+    // One form only: `+1` and `01` are numbers, too.
+    (version_row_id(name.0, name.1) == id).then_some(name)
+}
+
 impl Record for VersionRecord {
     const KIND: RowKind = RowKind::Version;
     fn row_id(&self) -> String {

@@ -109,6 +109,14 @@ impl Locator {
     }
 }
 
+impl Locator {
+    /// Its bytes as two words.
+    pub(crate) fn words(&self) -> [u64; 2] {
+        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.0;
+        [u64::from_le_bytes([a, b, c, d, e, f, g, h]), u64::from(u32::from_le_bytes([i, j, k, l]))]
+    }
+}
+
 impl fmt::Display for Locator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
@@ -258,6 +266,12 @@ pub(crate) struct PresentedToken<'a> {
 impl<'a> PresentedToken<'a> {
     /// Reads a token from the right; no allocation, no time that depends on the secret's characters.
     pub(crate) fn parse(text: &'a [u8]) -> Result<Self, TokenError> {
+        Self::parse_noting(text, |_| ())
+    }
+
+    /// The same, telling what stands in the locator's place before the characters are checked.
+    #[inline]
+    pub(crate) fn parse_noting(text: &'a [u8], note: impl FnOnce(&Locator)) -> Result<Self, TokenError> {
         if text.len() > Prefix::MAX_BYTES + 1 + TAIL {
             return Err(TokenError::Malformed);
         }
@@ -266,13 +280,14 @@ impl<'a> PresentedToken<'a> {
         let prefix =
             head.strip_suffix(b"_").filter(|prefix| !prefix.is_empty()).ok_or(TokenError::Malformed)?;
         let (covered, check) = tail.split_at_checked(LOCATOR + SECRET).ok_or(TokenError::Malformed)?;
+        let locator = covered.first_chunk().copied().map(Locator).ok_or(TokenError::Malformed)?;
+        note(&locator);
         if !is_base62(tail) {
             return Err(TokenError::Malformed);
         }
         if checksum(&[covered]) != check {
             return Err(TokenError::Checksum);
         }
-        let locator = covered.first_chunk().copied().map(Locator).ok_or(TokenError::Malformed)?;
         Ok(Self { prefix, locator, covered })
     }
 }

@@ -31,7 +31,7 @@ each!(crosses_threads:
     Revoke, RevokeTarget, RoleName, RoleRecord, RollBack, RotateNow, RotatedKey, RotationId, RotationPolicy,
     RotationPolicyBuilder, RotationRecord, RotationStatus, Row, RowIndex, RowKind, RowMac, Scope, ScopeSet,
     SealedChangeset, SecretToken, Stage, Stamp, StoreErrorKind, StoreId, SystemClock, TickReport, Timestamp,
-    Unavailable, UsageBatch, UsageEntry, Validator, ValidatorBuilder, VersionInfo, VersionNo, Write,
+    Unavailable, VersionHistory, UsageBatch, UsageEntry, Validator, ValidatorBuilder, VersionInfo, VersionNo, Write,
     DenialClass, DenialReason, Act<'static>, AuditQuery<'static>, Demand<'static>, Evidence<'static>,
     FeedItem<'static>, RowFilter<'static>, RowIndexRef<'static>, RowRef<'static>,
     Arc<dyn KeyStore>, Arc<dyn Clock>,
@@ -41,9 +41,11 @@ each!(is_an_error:
     PolicyError, RandomError, ReadError, SealError, StoreError, TextError, TimeError, TokenError,
 );
 #[cfg(feature = "sqlite")]
-each!(is_an_error: SqliteOpenError);
+each!(is_an_error: BackupError, RestoreError, SqliteOpenError);
 #[cfg(feature = "sqlite")]
-each!(crosses_threads: SqliteStore, SqliteOptions);
+each!(crosses_threads:
+    CarriedOver, Restore, RestoreReport, SqliteBackup<'static>, SqliteStore, SqliteOptions,
+);
 
 // The two answers of validation are passed about by value, and kept.
 each!(is_copied: Grant, Denial, DenialClass, DenialReason, Demand<'static>);

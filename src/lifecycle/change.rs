@@ -42,7 +42,7 @@ pub(super) fn mint(
 ) -> Result<VersionRecord, LifecycleError> {
     let key = &family.key;
     let expires_at = match (key.never_expires, not_before.plus(policy.lifetime()), key.hard_end) {
-        (true, ..) => None,
+        (true, _, hard_end) => hard_end,
         (false, Ok(expiry), hard_end) => earlier(Some(expiry), hard_end),
         // Past the year 9999, but the key ends before.
         (false, Err(_), Some(hard_end)) => Some(hard_end),

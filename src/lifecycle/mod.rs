@@ -201,26 +201,47 @@ fn finish(version: &mut VersionRecord, reason: EndReason, at: Timestamp, transit
     transitions.push(Transition::VersionEnded { version: version.number, reason, at });
 }
 
-/// What to answer to whoever presented the right secret of this version; `None` is a grant.
-pub(crate) fn refusal(
-    version: &VersionRecord,
-    key: &KeyRecord,
-    owner_suspended: bool,
-    t: Timestamp,
-) -> Option<Refusal> {
-    if key.revoked_at.is_some() || version.is_revoked() {
-        Some(Refusal::Revoked)
-    } else if owner_suspended {
-        Some(Refusal::Suspended)
-    } else if version.is_ended() {
-        Some(Refusal::Ended(version.end_reason.unwrap_or(EndReason::Cancelled)))
-    } else if is_over(end(version, key.hard_end), t) {
-        Some(Refusal::Ended(deadline_reason(version, key.hard_end)))
-    } else if version.delivered_at.or(version.offered_at).is_none() {
-        Some(Refusal::Undelivered)
-    } else if t < version.not_before {
-        Some(Refusal::NotYet)
-    } else {
-        None
+/// What decides whether a version validates, without the rest of its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Validity {
+    pub(crate) revoked: bool,
+    pub(crate) ended: Option<EndReason>,
+    pub(crate) end: Option<Timestamp>,
+    /// What it is that ends it then.
+    pub(crate) by: EndReason,
+    pub(crate) delivered: bool,
+    pub(crate) not_before: Timestamp,
+}
+
+impl Validity {
+    pub(crate) fn of(version: &VersionRecord, key: &KeyRecord) -> Self {
+        Self {
+            revoked: key.revoked_at.is_some() || version.is_revoked(),
+            ended: version.is_ended().then_some(version.end_reason.unwrap_or(EndReason::Cancelled)),
+            end: end(version, key.hard_end),
+            by: deadline_reason(version, key.hard_end),
+            delivered: version.delivered_at.or(version.offered_at).is_some(),
+            not_before: version.not_before,
+        }
+    }
+
+    /// What to answer to whoever presented the right secret of this version; `None` is a grant.
+    #[inline]
+    pub(crate) fn refusal(&self, owner_suspended: bool, t: Timestamp) -> Option<Refusal> {
+        if self.revoked {
+            Some(Refusal::Revoked)
+        } else if owner_suspended {
+            Some(Refusal::Suspended)
+        } else if let Some(reason) = self.ended {
+            Some(Refusal::Ended(reason))
+        } else if is_over(self.end, t) {
+            Some(Refusal::Ended(self.by))
+        } else if !self.delivered {
+            Some(Refusal::Undelivered)
+        } else if t < self.not_before {
+            Some(Refusal::NotYet)
+        } else {
+            None
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::digest::Fingerprint;
 use crate::error::{ManageError, ReadError};
 use crate::id::{KeyId, KeyName, OwnerId, RoleName, VersionNo};
 use crate::key::{KeyRecord, Metadata};
-use crate::lifecycle::{self, Family, Refusal};
+use crate::lifecycle::{Family, Refusal, Validity};
 use crate::manager::KeyManager;
 use crate::owner::OwnerRecord;
 use crate::policy::RotationPolicy;
@@ -120,7 +120,7 @@ pub(crate) fn key_info(family: &Family, owner: &OwnerRecord, t: Timestamp) -> Ke
     let refusals: Vec<_> = now
         .versions
         .iter()
-        .map(|version| lifecycle::refusal(version, &now.key, owner.suspended, t))
+        .map(|version| Validity::of(version, &now.key).refusal(owner.suspended, t))
         .collect();
     let status = if now.key.revoked_at.is_some() {
         KeyStatus::Revoked

@@ -1,36 +1,39 @@
 //! Following the store: the one way into the replica.
 
 use std::ops::ControlFlow;
-use std::sync::{Condvar, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::error::ReadError;
+use crate::error::{OpenError, ReadError};
 use crate::id::StoreId;
 use crate::records::Records;
-use crate::store::{FeedItem, Revision, Row, RowFilter, RowKind, Stamp};
+use crate::store::{FeedItem, Revision, RowFilter, RowKind, Stamp};
 use crate::time::Timestamp;
-use crate::validate::counts::Counts;
+use crate::validate::change::Change;
 use crate::validate::denial::Unavailable;
+use crate::validate::keeper::Keeper;
 use crate::validate::replica::Replica;
-
-/// The replica with the point of the store that it stands at.
-#[derive(Debug)]
-pub(crate) struct Synced {
-    pub(crate) replica: Replica,
-    pub(crate) high_water: Timestamp,
-    store: StoreId,
-    revision: Revision,
-    stamp: Option<Stamp>,
-}
 
 /// Keeps a replica at the state of a store: when the stamp has moved, one caller reads the feed, the others wait
 /// for that same reading.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    synced: RwLock<Synced>,
+    pub(crate) replica: Replica,
+    state: Mutex<State>,
     reading: Mutex<bool>,
     done: Condvar,
     timeout: Duration,
+}
+
+/// What only whoever has the turn looks at, and whoever asks for what the replica does not show.
+#[derive(Debug)]
+struct State {
+    keeper: Keeper,
+    store: StoreId,
+    revision: Revision,
+    high_water: Timestamp,
+    /// Whether the next reading has to begin anew: the last one broke off in the middle of one.
+    anew: bool,
 }
 
 /// The right to read the feed; given back on drop, also when a panic passes through.
@@ -45,38 +48,42 @@ impl Drop for Turn<'_> {
 
 /// How many items of the feed are asked for at once.
 const PAGE: usize = 10_000;
+/// How many rows of a first load are taken in at once.
+const BATCH: usize = 1_000;
 
 impl Follower {
     /// Loads the replica from the store.
-    pub(crate) fn load(records: &Records, counts: &Counts, timeout: Duration) -> Result<Self, ReadError> {
-        // Before the rows: a commit in between makes the stamp differ, and the feed brings it.
-        let stamp = records.store.stamp()?;
-        let mut synced = load(records, counts)?;
-        synced.stamp = Some(stamp);
-        let follower =
-            Self { synced: RwLock::new(synced), reading: Mutex::new(false), done: Condvar::new(), timeout };
+    pub(crate) fn load(records: &Records, timeout: Duration) -> Result<Self, OpenError> {
+        let body = records.head()?;
+        let replica = Replica::new().map_err(|error| OpenError::NotFounded(Box::new(error.into())))?;
+        let state = State {
+            keeper: Keeper::default(),
+            store: body.store,
+            revision: Revision::default(),
+            high_water: body.high_water,
+            anew: true,
+        };
+        let follower = Self {
+            replica,
+            state: Mutex::new(state),
+            reading: Mutex::new(false),
+            done: Condvar::new(),
+            timeout,
+        };
+        follower.read_feed(records)?;
         Ok(follower)
     }
 
-    /// The replica as of the store's state now, or why that cannot be had.
-    pub(crate) fn current(
-        &self,
-        records: &Records,
-        counts: &Counts,
-    ) -> Result<RwLockReadGuard<'_, Synced>, Unavailable> {
-        let stamp = records.store.stamp().map_err(|_| Unavailable::Store)?;
-        let synced = self.synced.read().unwrap_or_else(PoisonError::into_inner);
-        if synced.stamp == Some(stamp) {
-            return Ok(synced);
-        }
-        drop(synced);
+    /// Brings the replica to the store's state now, or tells why that cannot be had.
+    ///
+    /// What was read then is at least as new as this call's beginning, whatever has been committed since.
+    #[cold]
+    pub(crate) fn catch_up(&self, records: &Records) -> Result<(), Unavailable> {
         let _turn = self.turn().ok_or(Unavailable::Timeout)?;
-        self.read_feed(records, counts).map_err(|error| match error {
+        self.read_feed(records).map_err(|error| match error {
             ReadError::KeyringBehind(generation) => Unavailable::KeyringBehind(generation),
             _ => Unavailable::Store,
-        })?;
-        // What was read is at least as new as this call's beginning, whatever has been committed since.
-        Ok(self.synced.read().unwrap_or_else(PoisonError::into_inner))
+        })
     }
 
     fn turn(&self) -> Option<Turn<'_>> {
@@ -92,79 +99,85 @@ impl Follower {
         Some(Turn(self))
     }
 
-    fn read_feed(&self, records: &Records, counts: &Counts) -> Result<(), ReadError> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works with the keeper, while nobody else does.
+    pub(crate) fn with_keeper<T>(&self, work: impl FnOnce(&mut Keeper) -> T) -> T {
+        work(&mut self.state().keeper)
+    }
+
+    fn read_feed(&self, records: &Records) -> Result<(), ReadError> {
+        // Before the rows: a commit in between makes the stamp differ, and the feed brings it.
         let stamp = records.store.stamp()?;
-        if self.synced.read().unwrap_or_else(PoisonError::into_inner).stamp == Some(stamp) {
+        if self.replica.is_at(&stamp) {
             return Ok(());
         }
         loop {
-            let since = self.synced.read().unwrap_or_else(PoisonError::into_inner).revision;
-            // Collected first: nobody who only reads the replica waits for the store.
-            let mut items = Vec::new();
-            let page = records.store.feed(since, PAGE, &mut |item| items.push(Owned::from(item)))?;
+            let (since, anew) = {
+                let state = self.state();
+                (state.revision, state.anew)
+            };
+            // Read and checked first: until then nobody's copy is disturbed.
+            let mut changes = Vec::new();
+            let page = records.store.feed(since, if anew { 0 } else { PAGE }, &mut |item| {
+                if !anew {
+                    changes.push(Change::of(item, &records.keyring));
+                }
+            })?;
             let head = page.head.ok_or(ReadError::NotFounded)?;
             let body = head.read(&records.keyring).map_err(ReadError::of_head)?;
-            let mut synced = self.synced.write().unwrap_or_else(PoisonError::into_inner);
-            if body.store != synced.store || since < head.floor || since > head.revision {
-                drop(synced);
-                let fresh = load(records, counts)?;
-                synced = self.synced.write().unwrap_or_else(PoisonError::into_inner);
-                *synced = fresh;
-            } else {
-                // Until all pages are read, no stamp vouches for what the replica holds.
-                synced.stamp = None;
-                items.iter().for_each(|item| synced.replica.apply(item.borrow(), &records.keyring, counts));
-                synced.revision = page.up_to;
-                synced.high_water = synced.high_water.max(body.high_water);
+            let mut state = self.state();
+            if anew || body.store != state.store || since < head.floor || since > head.revision {
+                drop(state);
+                self.load_anew(records, &stamp)?;
+                return Ok(());
             }
+            // Until all pages are read, the replica is of no one moment.
+            self.replica.leave();
+            state.keeper.apply(&self.replica, changes);
+            state.revision = page.up_to;
+            state.high_water = state.high_water.max(body.high_water);
             if !page.more {
-                synced.stamp = Some(stamp);
+                self.replica.arrive(&stamp, state.high_water);
                 return Ok(());
             }
         }
     }
-}
 
-/// A feed item, kept beyond the callback.
-enum Owned {
-    Row(Row),
-    Gone(RowKind, String),
-}
-
-impl From<FeedItem<'_>> for Owned {
-    fn from(item: FeedItem<'_>) -> Self {
-        match item {
-            FeedItem::Row(row) => Self::Row(row.to_row()),
-            FeedItem::Gone { kind, id } => Self::Gone(kind, id.to_owned()),
+    /// Reads all that is followed: first the head, then the rows; what is committed meanwhile makes the stamp differ,
+    /// and the feed brings it.
+    fn load_anew(&self, records: &Records, stamp: &Stamp) -> Result<(), ReadError> {
+        let head = records.store.head()?.ok_or(ReadError::NotFounded)?;
+        let body = head.read(&records.keyring).map_err(ReadError::of_head)?;
+        let mut state = self.state();
+        self.replica.leave();
+        let State { keeper, store, revision, anew, .. } = &mut *state;
+        *anew = true;
+        // Another store, or one that was put back: what is older than what was seen may be the truth there.
+        if *store != body.store || *revision > head.revision {
+            keeper.forget_revisions();
         }
-    }
-}
-
-impl Owned {
-    fn borrow(&self) -> FeedItem<'_> {
-        match self {
-            Self::Row(row) => FeedItem::Row(row.as_ref()),
-            Self::Gone(kind, id) => FeedItem::Gone { kind: *kind, id },
+        let held = keeper.everything(&self.replica);
+        keeper.apply(&self.replica, held);
+        // Versions first: a key's row is kept with its versions.
+        for kind in [RowKind::Version, RowKind::Owner, RowKind::Role, RowKind::Key] {
+            let mut batch = Vec::with_capacity(BATCH);
+            records.store.scan(kind, RowFilter::All { after: None }, &mut |row| {
+                batch.push(Change::of(FeedItem::Row(row), &records.keyring));
+                if batch.len() == BATCH {
+                    keeper.apply(&self.replica, std::mem::take(&mut batch));
+                }
+                ControlFlow::Continue(())
+            })?;
+            keeper.apply(&self.replica, batch);
         }
+        state.store = body.store;
+        state.revision = head.revision;
+        state.high_water = body.high_water;
+        state.anew = false;
+        self.replica.arrive(stamp, body.high_water);
+        Ok(())
     }
-}
-
-/// Reads all that is followed: first the head, then the rows; what is committed meanwhile the feed brings.
-fn load(records: &Records, counts: &Counts) -> Result<Synced, ReadError> {
-    let head = records.store.head()?.ok_or(ReadError::NotFounded)?;
-    let body = head.read(&records.keyring).map_err(ReadError::of_head)?;
-    let mut replica = Replica::default();
-    for kind in RowKind::ALL.into_iter().filter(|kind| kind.is_followed()) {
-        records.store.scan(kind, RowFilter::All { after: None }, &mut |row| {
-            replica.apply(FeedItem::Row(row), &records.keyring, counts);
-            ControlFlow::Continue(())
-        })?;
-    }
-    Ok(Synced {
-        replica,
-        high_water: body.high_water,
-        store: body.store,
-        revision: head.revision,
-        stamp: None,
-    })
 }

@@ -1,254 +1,115 @@
-//! The replica: all versions that a token can name, with what decides about them.
+//! The replica: all versions that a token can name, with what decides about them, in memory.
 //!
-//! It is filled by the feed and by nothing else. A row whose MAC is wrong, or which is gone, leaves an entry that
-//! denies, never a gap that an older state could show through.
+//! Readers share it without a lock: they copy what they need and then ask the sequence lock whether the copy is of one
+//! moment. The [`Keeper`](crate::validate::keeper::Keeper) is the one writer, and the feed the one way in. A row that
+//! cannot be believed, or is gone, leaves an entry that denies, never a gap that an older state could show through.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::Hash;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use crate::error::ReadError;
-use crate::id::{KeyId, OwnerId, RoleName, VersionNo};
-use crate::key::KeyRecord;
-use crate::keyring::{Generation, Keyring};
-use crate::owner::{OwnerRecord, RoleRecord};
-use crate::records::{Record, Stored, read, version_row_id};
-use crate::scope::{Scope, ScopeSet};
-use crate::store::{FeedItem, Revision, RowKind, RowMac, RowRef};
+use crate::crypto::{self, RandomError};
+use crate::store::Stamp;
 use crate::time::Timestamp;
-use crate::token::Locator;
-use crate::validate::counts::{Counter, Counts};
-use crate::version::VersionRecord;
+use crate::validate::facts::Shared;
+use crate::validate::index::Index;
+use crate::validate::sequence::Sequence;
+use crate::validate::slab::{Seed, Slab};
 
-/// A row that cannot be believed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Finding {
-    /// What the row records.
-    pub kind: RowKind,
-    /// Its id.
-    pub id: String,
-    /// The master key generation that would be needed to check it, if that is what is missing; otherwise the
-    /// row was edited behind the library's back.
-    pub missing_generation: Option<Generation>,
-}
-
-/// A record, or why it cannot be believed.
-#[derive(Clone, Debug)]
-pub(crate) enum Held<R> {
-    Sound(R),
-    Tampered,
-    Behind(Generation),
-}
-
-/// A version as the hot path finds it.
-#[derive(Clone, Debug)]
-pub(crate) struct VersionSlot {
-    pub(crate) version: VersionRecord,
-    pub(crate) counter: Arc<Counter>,
-}
-
-/// One kind of record by its id.
+/// What validation looks at.
 #[derive(Debug)]
-struct Shelf<K, R>(HashMap<K, Held<R>>);
-
-impl<K, R> Default for Shelf<K, R> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: Eq + Hash, R: Record> Shelf<K, R> {
-    fn put(&mut self, id: K, row: &RowRef<'_>, keyring: &Keyring, findings: &mut Findings) {
-        let held = match read::<R>(row, keyring) {
-            Ok(Stored { record, .. }) => {
-                findings.clear(row.kind, row.id);
-                Held::Sound(record)
-            }
-            Err(error) => findings.add(row, &error),
-        };
-        self.0.insert(id, held);
-    }
-}
-
-/// The rows that cannot be believed.
-#[derive(Debug, Default)]
-struct Findings(HashMap<(RowKind, String), Finding>);
-
-impl Findings {
-    fn add<R>(&mut self, row: &RowRef<'_>, error: &ReadError) -> Held<R> {
-        let missing_generation = match error {
-            ReadError::KeyringBehind(generation) => Some(*generation),
-            _ => None,
-        };
-        let finding = Finding { kind: row.kind, id: row.id.to_owned(), missing_generation };
-        self.0.insert((row.kind, row.id.to_owned()), finding);
-        missing_generation.map_or(Held::Tampered, Held::Behind)
-    }
-
-    fn clear(&mut self, kind: RowKind, id: &str) {
-        if !self.0.is_empty() {
-            self.0.remove(&(kind, id.to_owned()));
-        }
-    }
-}
-
-/// All that validation looks at.
-#[derive(Debug, Default)]
 pub(crate) struct Replica {
-    slots: HashMap<Locator, Held<VersionSlot>>,
-    /// Which locator a version's row had, for rows that come back edited or not at all.
-    locators: HashMap<String, Locator>,
-    keys: Shelf<KeyId, KeyRecord>,
-    owners: Shelf<OwnerId, OwnerRecord>,
-    roles: Shelf<RoleName, RoleRecord>,
-    findings: Findings,
-    /// The latest revision in which each row was sound: an earlier one that comes back was put back.
-    latest: HashMap<(RowKind, String), Revision>,
+    pub(crate) sequence: Sequence,
+    pub(crate) seed: Seed,
+    /// From the hash of a locator to positions in the slab.
+    pub(crate) index: Index,
+    pub(crate) slab: Slab,
+    pub(crate) shared: Shared,
+    synced: Point,
+}
+
+/// The point of the store that a replica stands at.
+#[derive(Debug, Default)]
+struct Point {
+    /// Whether the replica is the store's state at one moment: not while the feed is being read, nor after that failed.
+    whole: AtomicBool,
+    stamp: [AtomicU64; 6],
+    high_water: AtomicI64,
+}
+
+fn words(stamp: &Stamp) -> [u64; 6] {
+    let mut words = [0; 6];
+    words
+        .iter_mut()
+        .zip(stamp.0.as_chunks::<8>().0)
+        .for_each(|(word, bytes)| *word = u64::from_ne_bytes(*bytes));
+    words
 }
 
 impl Replica {
-    /// Takes in one item of the feed, or one row of the first load.
-    pub(crate) fn apply(&mut self, item: FeedItem<'_>, keyring: &Keyring, counts: &Counts) {
-        match item {
-            FeedItem::Row(row) => {
-                let sound = row.verify(keyring).is_ok();
-                let latest = self.latest.entry((row.kind, row.id.to_owned())).or_default();
-                if row.revision < *latest {
-                    // Sound once, but not the last state that was written: as good as edited.
-                    let edited = RowRef { mac: RowMac { tag: [0; 32], ..row.mac }, ..row };
-                    self.put(&edited, keyring, counts);
-                } else {
-                    if sound {
-                        *latest = row.revision;
-                    }
-                    self.put(&row, keyring, counts);
-                }
-            }
-            FeedItem::Gone { kind, id } => self.remove(kind, id),
+    /// An empty replica, which stands nowhere.
+    pub(crate) fn new() -> Result<Self, RandomError> {
+        let [a, b]: [[u8; 8]; 2] = [crypto::random_bytes()?, crypto::random_bytes()?];
+        Ok(Self {
+            sequence: Sequence::default(),
+            seed: Seed([u64::from_ne_bytes(a), u64::from_ne_bytes(b)]),
+            index: Index::default(),
+            slab: Slab::default(),
+            shared: Shared::default(),
+            synced: Point::default(),
+        })
+    }
+
+    /// Whether the replica is whole.
+    #[inline]
+    pub(crate) fn is_whole(&self) -> bool {
+        self.synced.whole.load(Ordering::Relaxed)
+    }
+
+    /// Whether the replica is the store's state at this stamp.
+    #[inline]
+    pub(crate) fn is_at(&self, stamp: &Stamp) -> bool {
+        let same = self.synced.stamp.iter().zip(words(stamp));
+        self.is_whole() && same.fold(0, |all, (a, b)| all | (a.load(Ordering::Relaxed) ^ b)) == 0
+    }
+
+    /// The latest time that a tick has recorded.
+    #[inline]
+    pub(crate) fn high_water(&self) -> Timestamp {
+        Timestamp::from_unix_micros(self.synced.high_water.load(Ordering::Relaxed)).unwrap_or(Timestamp::MIN)
+    }
+
+    /// Leaves the point at which the replica stood.
+    pub(crate) fn leave(&self) {
+        let _writing = self.sequence.write();
+        self.synced.whole.store(false, Ordering::Relaxed);
+    }
+
+    /// Arrives at a point: the replica is whole from now on.
+    pub(crate) fn arrive(&self, stamp: &Stamp, high_water: Timestamp) {
+        let _writing = self.sequence.write();
+        self.synced.stamp.iter().zip(words(stamp)).for_each(|(word, new)| word.store(new, Ordering::Relaxed));
+        self.synced.high_water.store(high_water.unix_micros(), Ordering::Relaxed);
+        self.synced.whole.store(true, Ordering::Relaxed);
+    }
+
+    /// Where the entry of a locator is.
+    #[inline]
+    pub(crate) fn position_of(&self, locator: [u64; 2]) -> Option<u32> {
+        let hash = self.seed.hash(locator);
+        self.index.find(hash, |position| self.slab.get(position).is_some_and(|entry| entry.is_at(locator)))
+    }
+
+    /// Asks for the memory in which a search for this locator begins.
+    #[inline]
+    pub(crate) fn prefetch_index(&self, locator: [u64; 2]) {
+        self.index.prefetch(self.seed.hash(locator));
+    }
+
+    /// Asks for the memory of the entry that a locator probably leads to.
+    #[inline]
+    pub(crate) fn prefetch_entry(&self, locator: [u64; 2]) {
+        let likely = self.index.find(self.seed.hash(locator), |_| true);
+        if let Some(entry) = likely.and_then(|position| self.slab.get(position)) {
+            entry.prefetch();
         }
     }
-
-    fn put(&mut self, row: &RowRef<'_>, keyring: &Keyring, counts: &Counts) {
-        let Self { keys, owners, roles, findings, .. } = self;
-        let id = row.id;
-        let nameless = match row.kind {
-            RowKind::Version => {
-                self.put_version(row, keyring, counts);
-                return;
-            }
-            RowKind::Key => id.parse().map(|id| keys.put(id, row, keyring, findings)).is_err(),
-            RowKind::Owner => OwnerId::new(id).map(|id| owners.put(id, row, keyring, findings)).is_err(),
-            RowKind::Role => RoleName::new(id).map(|id| roles.put(id, row, keyring, findings)).is_err(),
-            _ => return,
-        };
-        // No token leads to a row whose id is none.
-        if nameless {
-            let error = ReadError::Tampered { kind: row.kind, id: id.to_owned() };
-            let _: Held<()> = self.findings.add(row, &error);
-        }
-    }
-
-    fn remove(&mut self, kind: RowKind, id: &str) {
-        self.findings.clear(kind, id);
-        match kind {
-            RowKind::Version => {
-                if let Some(locator) = self.locators.remove(id) {
-                    self.slots.remove(&locator);
-                }
-            }
-            RowKind::Key => drop(id.parse().map(|id| self.keys.0.remove(&id))),
-            RowKind::Owner => drop(OwnerId::new(id).map(|id| self.owners.0.remove(&id))),
-            RowKind::Role => drop(RoleName::new(id).map(|id| self.roles.0.remove(&id))),
-            _ => {}
-        }
-    }
-
-    fn put_version(&mut self, row: &RowRef<'_>, keyring: &Keyring, counts: &Counts) {
-        match read::<VersionRecord>(row, keyring) {
-            Ok(Stored { record: version, .. }) => {
-                self.findings.clear(row.kind, row.id);
-                let locator = version.locator;
-                let counter = counts.of(version.key, version.number);
-                let old = self.locators.insert(row.id.to_owned(), locator);
-                if let Some(old) = old.filter(|old| *old != locator) {
-                    self.slots.remove(&old);
-                }
-                self.slots.insert(locator, Held::Sound(VersionSlot { version, counter }));
-            }
-            Err(error) => {
-                let held = self.findings.add(row, &error);
-                // The locator of a row that cannot be checked is only a claim: it may add a denial where nothing
-                // was, and must not take the place of a sound version of another row.
-                let claimed = row.index.unique.and_then(|text| Locator::try_from(text.to_owned()).ok());
-                if let Some(known) = self.locators.get(row.id) {
-                    self.slots.insert(*known, held);
-                } else if let Some(claimed) = claimed
-                    && let Entry::Vacant(vacant) = self.slots.entry(claimed)
-                {
-                    vacant.insert(held);
-                    self.locators.insert(row.id.to_owned(), claimed);
-                }
-            }
-        }
-    }
-
-    pub(crate) fn slot(&self, locator: &Locator) -> Option<&Held<VersionSlot>> {
-        self.slots.get(locator)
-    }
-
-    /// The slot of a version that is known by its name instead of its token.
-    pub(crate) fn slot_of(&self, key: KeyId, version: VersionNo) -> Option<&Held<VersionSlot>> {
-        self.slots.get(self.locators.get(&version_row_id(key, version))?)
-    }
-
-    pub(crate) fn key(&self, key: KeyId) -> Option<&Held<KeyRecord>> {
-        self.keys.0.get(&key)
-    }
-
-    pub(crate) fn owner(&self, owner: OwnerId) -> Option<&Held<OwnerRecord>> {
-        self.owners.0.get(&owner)
-    }
-
-    /// Whether the key's own scopes or its role's, below the owner's ceiling, cover a demand. A role that is
-    /// unknown or cannot be believed grants nothing.
-    pub(crate) fn covers(&self, key: &KeyRecord, owner: &OwnerRecord, demanded: &Scope) -> bool {
-        let of_role = || self.role(key.role.as_ref()).is_some_and(|scopes| scopes.covers(demanded));
-        let below = owner.ceiling.as_ref().is_none_or(|ceiling| ceiling.covers(demanded));
-        below && (key.scopes.covers(demanded) || of_role())
-    }
-
-    /// All that a key allows: its own scopes and its role's, below the owner's ceiling.
-    pub(crate) fn effective_scopes(&self, key: &KeyRecord, owner: &OwnerRecord) -> ScopeSet {
-        let all = match self.role(key.role.as_ref()) {
-            Some(scopes) => key.scopes.union(scopes),
-            None => key.scopes.clone(),
-        };
-        owner.ceiling.as_ref().map_or(all.clone(), |ceiling| all.intersection(ceiling))
-    }
-
-    fn role(&self, name: Option<&RoleName>) -> Option<&ScopeSet> {
-        match self.roles.0.get(name?)? {
-            Held::Sound(role) => Some(&role.scopes),
-            Held::Tampered | Held::Behind(_) => None,
-        }
-    }
-
-    pub(crate) fn findings(&self) -> Vec<Finding> {
-        let mut findings: Vec<_> = self.findings.0.values().cloned().collect();
-        findings.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
-        findings
-    }
-
-    /// How many versions are held.
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len()
-    }
-}
-
-/// How long an ended version is still answered by its reason.
-pub(crate) fn is_forgotten(ended_at: Option<Timestamp>, t: Timestamp) -> bool {
-    const KEPT: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
-    ended_at.is_some_and(|ended_at| ended_at.plus(KEPT).is_ok_and(|end| t >= end))
 }

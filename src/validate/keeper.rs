@@ -1,0 +1,406 @@
+//! The keeper: the replica's one writer, with all that only a writer needs to know.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::id::{KeyId, VersionNo};
+use crate::keyring::Generation;
+use crate::records::version_row_id;
+use crate::store::{Revision, RowKind, UsageEntry};
+use crate::validate::change::{Change, Doubt, KeyFacts, Told};
+use crate::validate::facts::{Numbers, Standing};
+use crate::validate::index::Index;
+use crate::validate::replica::Replica;
+use crate::validate::slab::{Entry, KeyState, State, key_words};
+use crate::version::VersionRecord;
+
+/// A row that cannot be believed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Finding {
+    /// What the row records.
+    pub kind: RowKind,
+    /// Its id.
+    pub id: String,
+    /// The master key generation that would be needed to check it, if that is what is missing; otherwise the
+    /// row was edited behind the library's back.
+    pub missing_generation: Option<Generation>,
+}
+
+/// What the writer remembers of a position.
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    /// The latest revision in which the version's row was sound: an earlier one that comes back was put back.
+    version: Revision,
+    /// The same of the key's row, at the first of its versions.
+    key: Revision,
+    /// Whether the position waits to be used again.
+    waits: bool,
+}
+
+/// How many positions wait at least before one is used again: a validation that found its version just before that
+/// was removed still counts at the old position, and a row that is put back is still recognised.
+const WAITING: usize = 4096;
+const CHUNK: usize = 1024;
+
+/// The writer's side of a replica.
+#[derive(Debug, Default)]
+pub(crate) struct Keeper {
+    /// The first version of each key.
+    keys: Index,
+    memories: Vec<Box<[Memory]>>,
+    length: u32,
+    held: usize,
+    waiting: VecDeque<u32>,
+    numbers: Numbers,
+    /// The same as in [`Memory`], of owners and roles.
+    latest: HashMap<(RowKind, String), Revision>,
+    findings: HashMap<(RowKind, String), Finding>,
+    /// What was counted at positions that have been used again since.
+    left: Vec<UsageEntry>,
+}
+
+impl Keeper {
+    /// Takes in the changes of one page of the feed, all at one moment for whoever reads.
+    pub(crate) fn apply(&mut self, replica: &Replica, mut changes: Vec<Change>) {
+        changes.sort_by_key(Change::rank);
+        let _writing = replica.sequence.write();
+        for change in changes {
+            match change {
+                Change::Version { key, number, told, claimed } => {
+                    self.find(RowKind::Version, || version_row_id(key, number), doubt(&told));
+                    let claimed = claimed.map(|locator| locator.words());
+                    self.put_version(replica, (key, number), told, claimed);
+                }
+                Change::Key(key, told) => {
+                    self.find(RowKind::Key, || key.to_string(), doubt(&told));
+                    self.put_key(replica, key, told);
+                }
+                Change::Owner(id, told) => {
+                    let told = self.unless_older(RowKind::Owner, id.as_str(), told);
+                    let standing = match told {
+                        Told::Row { record: Ok(record), .. } => Standing::Sound {
+                            suspended: record.suspended,
+                            ceiling: record.ceiling.map(|set| self.numbers.set(&set, &replica.shared)),
+                        },
+                        Told::Row { record: Err(Doubt::Behind(generation)), .. } => {
+                            Standing::Behind(generation)
+                        }
+                        Told::Row { record: Err(Doubt::Tampered), .. } | Told::Gone => Standing::Missing,
+                    };
+                    self.numbers.set_standing(id, standing, &replica.shared);
+                }
+                Change::Role(name, told) => {
+                    let told = self.unless_older(RowKind::Role, name.as_str(), told);
+                    let scopes = match told {
+                        Told::Row { record: Ok(record), .. } => Some(record.scopes),
+                        Told::Row { .. } | Told::Gone => None,
+                    };
+                    self.numbers.set_role(name, scopes, &replica.shared);
+                }
+                Change::Nameless(kind, id, doubt) => self.find(kind, || id, Some(doubt)),
+                Change::Nothing(kind, id) => self.find(kind, || id, None),
+            }
+        }
+    }
+
+    /// Enters or strikes out a finding.
+    fn find(&mut self, kind: RowKind, id: impl FnOnce() -> String, doubt: Option<Doubt>) {
+        match doubt {
+            Some(doubt) => {
+                let id = id();
+                let missing_generation = match doubt {
+                    Doubt::Behind(generation) => Some(generation),
+                    Doubt::Tampered => None,
+                };
+                self.findings.insert((kind, id.clone()), Finding { kind, id, missing_generation });
+            }
+            None if self.findings.is_empty() => {}
+            None => drop(self.findings.remove(&(kind, id()))),
+        }
+    }
+
+    /// The same of an owner or a role, doubted if it is older than what has been seen.
+    fn unless_older<R>(&mut self, kind: RowKind, id: &str, told: Told<R>) -> Told<R> {
+        let told = match told {
+            Told::Row { revision, record } => {
+                let latest = self.latest.entry((kind, id.to_owned())).or_default();
+                Told::Row { revision, record: no_older(latest, revision, record) }
+            }
+            Told::Gone => Told::Gone,
+        };
+        self.find(kind, || id.to_owned(), doubt(&told));
+        told
+    }
+
+    fn memory(&mut self, position: u32) -> Option<&mut Memory> {
+        self.memories.get_mut(position as usize / CHUNK)?.get_mut(position as usize % CHUNK)
+    }
+
+    fn first_of(&self, replica: &Replica, key: KeyId) -> Option<u32> {
+        let hash = replica.seed.hash(key_words(key));
+        self.keys.find(hash, |position| replica.slab.get(position).is_some_and(|entry| entry.key() == key))
+    }
+
+    /// Where a version is.
+    pub(crate) fn position_of(&self, replica: &Replica, key: KeyId, number: VersionNo) -> Option<u32> {
+        let first = self.first_of(replica, key)?;
+        family(replica, first).find(|(_, entry)| entry.number() == number).map(|(position, _)| position)
+    }
+
+    fn put_version(
+        &mut self,
+        replica: &Replica,
+        (key, number): (KeyId, VersionNo),
+        told: Told<Box<VersionRecord>>,
+        claimed: Option<[u64; 2]>,
+    ) {
+        let known = self.position_of(replica, key, number);
+        let (revision, record) = match (told, known) {
+            (Told::Row { revision, record }, _) => (revision, record),
+            (Told::Gone, Some(position)) => return self.remove(replica, position),
+            (Told::Gone, None) => return,
+        };
+        let Some(position) = known.or_else(|| self.take_place(replica, key, number)) else { return };
+        let (Some(entry), Some(memory)) = (replica.slab.get(position), self.memory(position)) else { return };
+        let record = no_older(&mut memory.version, revision, record);
+        if entry.state() == State::Absent {
+            self.held += 1;
+        }
+        match record {
+            Ok(version) => {
+                place_at(replica, position, entry, version.locator.words());
+                entry.set_version(&version);
+            }
+            Err(doubt) => {
+                if entry.locator() == NOWHERE
+                    && let Some(claimed) = claimed
+                    && replica.position_of(claimed).is_none()
+                {
+                    // Only a claim: it may add a denial where nothing was, and takes nobody's place.
+                    place_at(replica, position, entry, claimed);
+                }
+                match doubt {
+                    Doubt::Tampered => entry.set_unbelievable(State::Tampered, None),
+                    Doubt::Behind(generation) => entry.set_unbelievable(State::Behind, Some(generation)),
+                }
+                self.find(RowKind::Version, || version_row_id(key, number), Some(doubt));
+            }
+        }
+    }
+
+    fn remove(&mut self, replica: &Replica, position: u32) {
+        let Some(entry) = replica.slab.get(position).filter(|entry| entry.state() != State::Absent) else {
+            return;
+        };
+        leave(replica, position, entry);
+        entry.set_unbelievable(State::Absent, None);
+        self.held -= 1;
+        if let Some(memory) = self.memory(position)
+            && !std::mem::replace(&mut memory.waits, true)
+        {
+            self.waiting.push_back(position);
+        }
+    }
+
+    fn put_key(&mut self, replica: &Replica, key: KeyId, told: Told<KeyFacts>) {
+        let Some(first) = self.first_of(replica, key) else { return };
+        let (state, owner, profile) = match told {
+            Told::Row { revision, record } => {
+                let Some(memory) = self.memory(first) else { return };
+                match no_older(&mut memory.key, revision, record) {
+                    Ok(KeyFacts { owner, traits, revoked }) => (
+                        if revoked { KeyState::Revoked } else { KeyState::Sound },
+                        self.numbers.owner(owner, &replica.shared),
+                        self.numbers.profile(traits, &replica.shared),
+                    ),
+                    Err(doubt) => {
+                        self.find(RowKind::Key, || key.to_string(), Some(doubt));
+                        match doubt {
+                            Doubt::Tampered => (KeyState::Missing, 0, 0),
+                            Doubt::Behind(generation) => (KeyState::Behind, generation.get(), 0),
+                        }
+                    }
+                }
+            }
+            Told::Gone => (KeyState::Missing, 0, 0),
+        };
+        family(replica, first).for_each(|(_, entry)| entry.set_key(state, owner, profile));
+    }
+
+    /// A position for a version that has none, linked with the others of its key.
+    fn take_place(&mut self, replica: &Replica, key: KeyId, number: VersionNo) -> Option<u32> {
+        let position = self.used_place(replica).or_else(|| self.new_place(replica))?;
+        let entry = replica.slab.get(position)?;
+        entry.name(key, number);
+        match self.first_of(replica, key) {
+            Some(first) => {
+                let first = replica.slab.get(first)?;
+                entry.copy_key(first);
+                entry.set_next(first.next());
+                first.set_next(Some(position));
+            }
+            None => {
+                let hash_of = |position| {
+                    let key = replica.slab.get(position).map(Entry::key);
+                    key.map_or(0, |key| replica.seed.hash(key_words(key)))
+                };
+                self.keys.add(replica.seed.hash(key_words(key)), position, hash_of);
+            }
+        }
+        Some(position)
+    }
+
+    fn new_place(&mut self, replica: &Replica) -> Option<u32> {
+        let position = self.length;
+        replica.slab.make(position)?;
+        if (position as usize).is_multiple_of(CHUNK) {
+            self.memories.push(vec![Memory::default(); CHUNK].into());
+        }
+        self.length += 1;
+        Some(position)
+    }
+
+    /// A position that has waited long enough.
+    fn used_place(&mut self, replica: &Replica) -> Option<u32> {
+        while self.waiting.len() > WAITING {
+            let position = self.waiting.pop_front()?;
+            let entry = replica.slab.get(position)?;
+            self.memory(position)?.waits = false;
+            // Unless its row came back meanwhile.
+            if entry.state() == State::Absent {
+                self.unlink(replica, position, entry);
+                self.left.extend(counted(entry));
+                entry.clear();
+                *self.memory(position)? = Memory::default();
+                return Some(position);
+            }
+        }
+        None
+    }
+
+    fn unlink(&mut self, replica: &Replica, position: u32, entry: &Entry) {
+        let Some(first) = self.first_of(replica, entry.key()) else { return };
+        if first == position {
+            self.keys.change(replica.seed.hash(key_words(entry.key())), position, entry.next());
+            let key = self.memory(position).map(|memory| memory.key);
+            if let (Some(key), Some(next)) = (key, entry.next().and_then(|next| self.memory(next))) {
+                next.key = key;
+            }
+        } else if let Some((_, before)) =
+            family(replica, first).find(|(_, before)| before.next() == Some(position))
+        {
+            before.set_next(entry.next());
+        }
+    }
+
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let mut findings: Vec<_> = self.findings.values().cloned().collect();
+        findings.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
+        findings
+    }
+
+    /// How many versions are held.
+    pub(crate) fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Forgets which revisions were seen: the store is another one now.
+    pub(crate) fn forget_revisions(&mut self) {
+        self.latest.clear();
+        for memory in self.memories.iter_mut().flat_map(|chunk| chunk.iter_mut()) {
+            (memory.version, memory.key) = Default::default();
+        }
+    }
+
+    /// All keys' versions, owners and roles that are held: those that a new reading of everything does not tell are
+    /// gone.
+    pub(crate) fn everything(&self, replica: &Replica) -> Vec<Change> {
+        let versions = (0..self.length).filter_map(|position| {
+            let entry = replica.slab.get(position).filter(|entry| entry.state() != State::Absent)?;
+            Some((entry.key(), entry.number()))
+        });
+        let versions: Vec<_> = versions.collect();
+        let mut keys: Vec<_> = versions.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let version = |(key, number)| Change::Version { key, number, told: Told::Gone, claimed: None };
+        let rows = self.findings.keys().map(|(kind, id)| Change::Nothing(*kind, id.clone()));
+        let (owners, roles) = self.numbers.names();
+        let mut all: Vec<_> = versions.into_iter().map(version).collect();
+        all.extend(rows);
+        all.extend(keys.into_iter().map(|key| Change::Key(key, Told::Gone)));
+        all.extend(owners.into_iter().map(|owner| Change::Owner(owner, Told::Gone)));
+        all.extend(roles.into_iter().map(|role| Change::Role(role, Told::Gone)));
+        all
+    }
+
+    /// Takes out all that validations have counted.
+    pub(crate) fn take_counts(&mut self, replica: &Replica) -> Vec<UsageEntry> {
+        let mut taken = std::mem::take(&mut self.left);
+        replica.slab.noted(self.length, |_, entry| taken.extend(counted(entry)));
+        taken
+    }
+
+    /// Keeps counts that could not be handed over.
+    pub(crate) fn keep_counts(&mut self, counts: Vec<UsageEntry>) {
+        self.left.extend(counts);
+    }
+}
+
+/// The locator of an entry that no token leads to.
+const NOWHERE: [u64; 2] = [0, 0];
+
+fn doubt<R>(told: &Told<R>) -> Option<Doubt> {
+    match told {
+        Told::Row { record: Err(doubt), .. } => Some(*doubt),
+        _ => None,
+    }
+}
+
+/// What is believed of a row, given the latest revision that was.
+fn no_older<R>(latest: &mut Revision, revision: Revision, record: Result<R, Doubt>) -> Result<R, Doubt> {
+    match record {
+        // Sound once, but not the last state that was written: as good as edited.
+        Ok(_) if revision < *latest => Err(Doubt::Tampered),
+        Ok(record) => {
+            *latest = revision;
+            Ok(record)
+        }
+        doubted => doubted,
+    }
+}
+
+/// The versions of a key, from its first place.
+fn family(replica: &Replica, first: u32) -> impl Iterator<Item = (u32, &Entry)> {
+    let at = |position: u32| replica.slab.get(position).map(|entry| (position, entry));
+    std::iter::successors(at(first), move |(_, entry)| at(entry.next()?))
+}
+
+/// Makes a locator lead to an entry, and to no other.
+fn place_at(replica: &Replica, position: u32, entry: &Entry, locator: [u64; 2]) {
+    if entry.locator() == locator {
+        return;
+    }
+    leave(replica, position, entry);
+    if let Some(other) = replica.position_of(locator)
+        && let Some(entry) = replica.slab.get(other)
+    {
+        leave(replica, other, entry);
+    }
+    entry.set_locator(locator);
+    let hash_of = |position| replica.slab.get(position).map_or(0, |entry| replica.seed.hash(entry.locator()));
+    replica.index.add(replica.seed.hash(locator), position, hash_of);
+}
+
+fn leave(replica: &Replica, position: u32, entry: &Entry) {
+    if entry.locator() != NOWHERE {
+        replica.index.change(replica.seed.hash(entry.locator()), position, None);
+        entry.set_locator(NOWHERE);
+    }
+}
+
+fn counted(entry: &Entry) -> Option<UsageEntry> {
+    let mut usage = UsageEntry::new(entry.key().to_string(), entry.number().get());
+    (usage.allowed, usage.last_used) = entry.take_counts();
+    (usage.allowed > 0).then_some(usage)
+}
