@@ -26,8 +26,9 @@ pub struct EditKey {
     name: Option<KeyName>,
     metadata: Option<Metadata>,
     scopes: Option<ScopeSet>,
+    // These are absent when they are not named: for a request id, that differs from what is taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<Option<RoleName>>,
-    // Absent when not named, so that it differs from what is taken away.
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<Limits>,
     #[serde(skip_serializing_if = "Option::is_none")]
