@@ -51,8 +51,8 @@ pub enum LimitError {
     /// A lease is none, or larger than the quota.
     #[error("a lease must be at least one use and not more than the quota")]
     Lease,
-    /// The text has not the form of what it is to be.
-    #[error("does not have the form {form}")]
+    /// The text does not have the form of a limit.
+    #[error("a limit does not have the form {form}")]
     Syntax {
         /// The form, in words.
         form: &'static str,

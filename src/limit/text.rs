@@ -118,8 +118,11 @@ impl FromStr for Limits {
     fn from_str(text: &str) -> Result<Self, LimitError> {
         const SYNTAX: LimitError =
             LimitError::Syntax { form: "10/s burst 50, 1000/h, quota 100000 monthly, or none" };
-        if text == "none" {
-            return Ok(Self::NONE);
+        const LONGEST: usize = 1_024;
+        match text {
+            "none" => return Ok(Self::NONE),
+            text if text.len() > LONGEST => return Err(SYNTAX),
+            _ => {}
         }
         let (mut rates, mut quota) = (Vec::new(), None);
         for part in text.split(',').map(str::trim) {
