@@ -162,7 +162,10 @@ fn an_odd_rate_is_exact_in_sum_and_within_a_microsecond_at_each_use() {
             while now < spans * span_us {
                 match counted.ask(micros(now), 1) {
                     Ok(_) => allowed += 1,
-                    Err(status) => now += status.retry_after().unwrap().as_micros() as u64,
+                    Err(status) => {
+                        assert!(status.retry_after() > Some(Duration::ZERO), "{limit}");
+                        now += status.retry_after().unwrap().as_micros() as u64;
+                    }
                 }
             }
             assert_eq!(allowed, 2 + spans * u64::from(uses) - 1, "{limit}");
@@ -180,6 +183,7 @@ fn the_fastest_rates_do_not_drift() {
         for now in (0..=SECOND / 10).step_by(5) {
             let t = micros(now);
             while let Some(charged) = pace.charge(word, t, 1) {
+                assert!(charged > word && allowed < u64::from(uses), "{limit}: refused at last");
                 (word, allowed) = (charged, allowed + 1);
             }
         }
@@ -341,10 +345,13 @@ fn threads_that_read_the_clock_out_of_order_take_nothing_back() {
 #[test]
 fn a_request_that_costs_nothing_is_allowed_and_changes_nothing() {
     let counted = Counted::new(RateLimit::per_minute(1).unwrap());
-    assert!(counted.allows(micros(0), 1));
+    assert!(counted.allows(micros(SECOND), 1));
     let word = Place::load(&counted.word);
-    let status = counted.ask(micros(1), 0).unwrap();
-    assert_eq!((status.remaining(), Place::load(&counted.word)), (0, word));
+    // Of a thread that read the clock before, at the same time, and after the limit has reset.
+    for (now, left) in [(1, 0), (SECOND, 0), (SECOND + 1, 0), (62 * SECOND, 1)] {
+        let status = counted.ask(micros(now), 0).unwrap();
+        assert_eq!((status.remaining(), Place::load(&counted.word)), (left, word), "{now}");
+    }
 }
 
 #[test]
