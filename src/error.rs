@@ -5,6 +5,8 @@ use crate::id::{KeyId, OwnerId, RequestId, RoleName, VersionNo};
 use crate::key::MetadataError;
 use crate::keyring::Generation;
 use crate::lifecycle::LifecycleError;
+use crate::limit::LimitError;
+use crate::network::NetworkError;
 use crate::policy::{OwnerLimit, PolicyError};
 use crate::store::{RowFault, RowKind, SealError, StoreError};
 use crate::text::TextError;
@@ -94,6 +96,12 @@ pub enum ManageError {
     /// The metadata is too large or not an object.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    /// A limit is out of its bounds.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
+    /// A text is no network, or a list of networks is empty or too long.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The rules of the lifecycle forbid it now.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),

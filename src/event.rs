@@ -41,7 +41,7 @@ pub enum EventKind {
     RotationRolledBack,
     /// The whole key was revoked.
     KeyRevoked,
-    /// The key's name, metadata, scopes or role were changed; `subject` says which.
+    /// The key's name, metadata, scopes, role, limits or networks were changed; `subject` says which.
     KeyEdited,
     /// A key that had been over for long was removed, with its versions.
     KeyPurged,

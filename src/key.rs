@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::id::{KeyId, KeyName, OwnerId, RoleName, RotationId};
+use crate::limit::Limits;
+use crate::network::Networks;
 use crate::policy::RotationPolicy;
 use crate::scope::ScopeSet;
 use crate::time::Timestamp;
@@ -115,6 +117,11 @@ pub(crate) struct KeyRecord {
     pub(crate) scopes: ScopeSet,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) role: Option<RoleName>,
+    #[serde(default, skip_serializing_if = "Limits::is_empty")]
+    pub(crate) limits: Limits,
+    /// Absent, the key may be used from everywhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) networks: Option<Networks>,
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub(crate) metadata: Metadata,
     /// A complete policy of its own; absent, the deployment's.

@@ -42,6 +42,8 @@ mod due;
 mod event;
 mod key;
 mod lifecycle;
+mod limit;
+mod network;
 mod owner;
 mod policy;
 mod request;
@@ -81,6 +83,7 @@ pub use crate::id::{KeyId, KeyName, OwnerId, RequestId, RoleName, RotationId, St
 pub use crate::key::{Metadata, MetadataError};
 pub use crate::keyring::{Generation, Keyring, KeyringError, MasterKey};
 pub use crate::lifecycle::LifecycleError;
+pub use crate::limit::{LimitError, LimitStatus, Limits, Quota, RateLimit, Refill};
 #[cfg(feature = "sqlite")]
 pub use crate::manager::Restore;
 pub use crate::manager::{
@@ -88,6 +91,7 @@ pub use crate::manager::{
     KeyManagerBuilder, KeyPage, KeyStatus, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack,
     RotateNow, RotatedKey, VersionHistory, VersionInfo,
 };
+pub use crate::network::{Network, NetworkError, Networks};
 pub use crate::owner::{OwnerRecord, RoleRecord};
 pub use crate::policy::{DeploymentSettings, OwnerLimit, PolicyError, RotationPolicy, RotationPolicyBuilder};
 pub use crate::report::{AuditVerdict, CheckFinding, CheckReport};

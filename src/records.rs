@@ -12,6 +12,7 @@ use crate::id::{KeyId, VersionNo};
 use crate::key::KeyRecord;
 use crate::keyring::Keyring;
 use crate::lifecycle::Family;
+use crate::limit::QuotaRecord;
 use crate::owner::{OwnerRecord, RoleRecord};
 use crate::policy::DeploymentSettings;
 use crate::request::RequestRecord;
@@ -151,6 +152,16 @@ impl Record for SealedCopy {
     }
     fn index(&self) -> RowIndex {
         RowIndex { parent: Some(self.key.to_string()), due_at: Some(self.until), ..RowIndex::default() }
+    }
+}
+
+impl Record for QuotaRecord {
+    const KIND: RowKind = RowKind::Quota;
+    fn row_id(&self) -> String {
+        self.key.to_string()
+    }
+    fn index(&self) -> RowIndex {
+        RowIndex { parent: Some(self.key.to_string()), ..RowIndex::default() }
     }
 }
 

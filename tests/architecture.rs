@@ -30,6 +30,8 @@ const HOUSE: &[&str] = &[
     "token",
     "digest",
     "scope",
+    "limit",
+    "network",
     "policy",
     "owner",
     "key",

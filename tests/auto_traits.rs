@@ -26,8 +26,8 @@ each!(crosses_threads:
     Actor, ActorKind, AuditEntry, AuditFilter, AuditHead, AuditRow, AuditVerdict, Changeset, CheckFinding,
     CheckReport, ClockState, DeploymentSettings, EditKey, EndReason, Event, EventKind, FeedPage, Finding,
     Fingerprint, Freshness, Generation, Grant, Head, Hint, IssuedKey, KeyFilter, KeyId, KeyInfo, KeyManager,
-    KeyManagerBuilder, KeyName, KeyPage, KeyStatus, Keyring, Locator, ManualClock, MasterKey, MemoryStore,
-    Metadata, NewKey, OwnerId, OwnerLimit, OwnerRecord, Plan, Prefix, PurgeReport, Replace, RequestId, Revision,
+    KeyManagerBuilder, KeyName, KeyPage, KeyStatus, Keyring, LimitStatus, Limits, Locator, ManualClock, MasterKey, MemoryStore,
+    Metadata, Network, Networks, NewKey, OwnerId, OwnerLimit, OwnerRecord, Plan, Prefix, PurgeReport, Quota, RateLimit, Refill, Replace, RequestId, Revision,
     Revoke, RevokeTarget, RoleName, RoleRecord, RollBack, RotateNow, RotatedKey, RotationId, RotationPolicy,
     RotationPolicyBuilder, RotationRecord, RotationStatus, Row, RowIndex, RowKind, RowMac, Scope, ScopeSet,
     SealedChangeset, SecretToken, Stage, Stamp, StoreErrorKind, StoreId, SystemClock, TickReport, Timestamp,
@@ -37,7 +37,8 @@ each!(crosses_threads:
     Arc<dyn KeyStore>, Arc<dyn Clock>,
 );
 each!(is_an_error:
-    CommitError, Denial, ExportError, KeyringError, LifecycleError, ManageError, MetadataError, OpenError,
+    CommitError, Denial, ExportError, KeyringError, LifecycleError, LimitError, ManageError, MetadataError,
+    NetworkError, OpenError,
     PolicyError, RandomError, ReadError, SealError, StoreError, TextError, TimeError, TokenError,
 );
 #[cfg(feature = "sqlite")]

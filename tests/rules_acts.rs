@@ -141,6 +141,8 @@ fn a_rotation_widens_nothing() {
         let role = RoleName::new("reader").unwrap();
         bed.root().set_role(role.clone(), ["bills:read"].try_into().unwrap()).unwrap();
         let new = new_key("ci").scopes(["orders:read"].try_into().unwrap()).role(role);
+        let new = new.limits(keyrota::RateLimit::per_minute(60).unwrap());
+        let new = new.networks(["192.0.2.0/24"].try_into().unwrap());
         let issued = bed.root().issue(new.until(at("2027-02-01"))).unwrap();
         let before = bed.keys.get(issued.key).unwrap();
         bed.clock.advance(DAY).unwrap();
@@ -152,7 +154,9 @@ fn a_rotation_widens_nothing() {
             let token = act(&bed, issued.key);
             let after = bed.keys.get(issued.key).unwrap();
             let reach = |info: &keyrota::KeyInfo| {
-                (info.owner, info.scopes.clone(), info.role.clone(), info.hard_end, info.policy)
+                let (limits, networks) = (info.limits.clone(), info.networks.clone());
+                let (scopes, role) = (info.scopes.clone(), info.role.clone());
+                (info.owner, scopes, role, limits, networks, info.hard_end, info.policy)
             };
             assert_eq!(reach(&after), reach(&before));
             let grant = bed.validator.validate(&token).unwrap();
@@ -177,6 +181,11 @@ fn an_edit_widens_only_when_it_says_so() {
         bed.root().edit(edit(&["bills:read"])).unwrap();
         assert!(bed.root().edit(edit(&["bills:*"])).is_err());
         bed.root().edit(edit(&["bills:*"]).widen()).unwrap();
+        let limits = |uses| EditKey::of(key).limits(keyrota::RateLimit::per_minute(uses).unwrap());
+        bed.root().edit(limits(60)).unwrap();
+        assert!(bed.root().edit(limits(61)).is_err());
+        bed.root().edit(EditKey::of(key).networks(Some(["192.0.2.0/24"].try_into().unwrap()))).unwrap();
+        assert!(bed.root().edit(EditKey::of(key).networks(None)).is_err());
     });
 }
 

@@ -337,3 +337,16 @@ fn a_grant_is_asked_about_again_through_suspension_revocation_expiry_and_purge()
         assert_eq!(validators.each_ref().map(flushed), [0, 4], "asking again counts nothing");
     });
 }
+
+#[test]
+fn a_request_id_tells_a_role_that_is_taken_away_from_one_that_is_not_named() {
+    on_both_stores(|bed| {
+        bed.root().set_role(role("reader"), set(["orders:read"])).unwrap();
+        let key = bed.root().issue(new_key("ci").role(role("reader"))).unwrap().key;
+        let act = || bed.root().request("req");
+        act().edit(EditKey::of(key)).unwrap();
+        let error = bed.refused(|| act().edit(EditKey::of(key).role(None)));
+        assert!(matches!(error, ManageError::RequestReused(_)), "{error}");
+        assert_eq!(bed.keys.get(key).unwrap().role, Some(role("reader")));
+    });
+}

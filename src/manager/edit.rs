@@ -1,4 +1,5 @@
-//! Editing a key: its name and metadata, and its scopes and role, which only grow narrower unless the act says so.
+//! Editing a key: its name and metadata, and its scopes, role, limits and networks, which only grow narrower unless the
+//! act says so.
 
 use serde::Serialize;
 
@@ -7,9 +8,11 @@ use crate::event::{Event, EventKind};
 use crate::id::{KeyId, KeyName, RoleName};
 use crate::key::{KeyRecord, Metadata};
 use crate::lifecycle::LifecycleError;
+use crate::limit::Limits;
 use crate::manager::act::{Act, Attempt, Urgency};
 use crate::manager::rotate::enabled_owner;
 use crate::manager::view::{KeyInfo, key_info, look};
+use crate::network::Networks;
 use crate::owner::RoleRecord;
 use crate::request::Operation;
 use crate::scope::ScopeSet;
@@ -23,14 +26,29 @@ pub struct EditKey {
     name: Option<KeyName>,
     metadata: Option<Metadata>,
     scopes: Option<ScopeSet>,
+    // These are absent when they are not named: for a request id, that differs from what is taken away.
+    #[serde(skip_serializing_if = "Option::is_none")]
     role: Option<Option<RoleName>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<Limits>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    networks: Option<Option<Networks>>,
     widen: bool,
 }
 
 impl EditKey {
     /// Changes this key.
     pub fn of(key: KeyId) -> Self {
-        Self { key, name: None, metadata: None, scopes: None, role: None, widen: false }
+        Self {
+            key,
+            name: None,
+            metadata: None,
+            scopes: None,
+            role: None,
+            limits: None,
+            networks: None,
+            widen: false,
+        }
     }
 
     /// Calls it `name`: 1 to 100 bytes of visible text.
@@ -60,6 +78,19 @@ impl EditKey {
         self
     }
 
+    /// Gives it these limits instead; [`Limits::NONE`] takes all away. Narrower are limits of which each one there is
+    /// now contains one.
+    pub fn limits(mut self, limits: impl Into<Limits>) -> Self {
+        self.limits = Some(limits.into());
+        self
+    }
+
+    /// Gives it these networks instead, or lets it be used from everywhere.
+    pub fn networks(mut self, networks: Option<Networks>) -> Self {
+        self.networks = Some(networks);
+        self
+    }
+
     /// Says that the key may be able to do more afterwards than before; without this such a change is refused.
     pub fn widen(mut self) -> Self {
         self.widen = true;
@@ -72,12 +103,14 @@ impl EditKey {
         edited.metadata = self.metadata.clone().unwrap_or(edited.metadata);
         edited.scopes = self.scopes.clone().unwrap_or(edited.scopes);
         edited.role = self.role.clone().unwrap_or(edited.role);
+        edited.limits = self.limits.clone().unwrap_or(edited.limits);
+        edited.networks = self.networks.clone().unwrap_or(edited.networks);
         edited
     }
 }
 
 impl Act<'_> {
-    /// Changes a key's name, metadata, scopes or role, for all of its versions at once.
+    /// Changes a key's name, metadata, scopes, role, limits or networks, for all of its versions at once.
     ///
     /// # Errors
     /// [`ManageError`]: among others [`ManageError::WouldWiden`] when the key could do more afterwards and the act
@@ -106,7 +139,7 @@ fn apply(attempt: &mut Attempt<'_>, edit: &EditKey) -> Result<KeyInfo, ManageErr
             .get::<RoleRecord>(role.as_str())?
             .ok_or_else(|| ManageError::UnknownRole(role.clone()))?;
     }
-    if !edit.widen && !reach(attempt, &edited)?.is_within(&reach(attempt, &before.family.key)?) {
+    if !edit.widen && !is_within(attempt, &edited, &before.family.key)? {
         return Err(ManageError::WouldWiden(edit.key));
     }
     let fields = changed(&before.family.key, &edited);
@@ -120,6 +153,18 @@ fn apply(attempt: &mut Attempt<'_>, edit: &EditKey) -> Result<KeyInfo, ManageErr
     }
     attempt.concerns(edit.key, None);
     Ok(key_info(&family, &owner, attempt.t))
+}
+
+/// Whether a key could do nothing that it cannot do before the edit.
+fn is_within(attempt: &Attempt<'_>, edited: &KeyRecord, before: &KeyRecord) -> Result<bool, ManageError> {
+    let networks = match (&edited.networks, &before.networks) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(networks), Some(bound)) => networks.is_within(bound),
+    };
+    Ok(networks
+        && edited.limits.is_within(&before.limits)
+        && reach(attempt, edited)?.is_within(&reach(attempt, before)?))
 }
 
 /// All that a key's own scopes and its role allow. A role that is not there adds nothing.
@@ -137,6 +182,8 @@ fn changed(before: &KeyRecord, after: &KeyRecord) -> Vec<&'static str> {
         ("metadata", before.metadata != after.metadata),
         ("scopes", before.scopes != after.scopes),
         ("role", before.role != after.role),
+        ("limits", before.limits != after.limits),
+        ("networks", before.networks != after.networks),
     ];
     fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

@@ -12,7 +12,9 @@ use crate::id::{KeyId, KeyName, OwnerId, RoleName, VersionNo};
 use crate::key::{KeyRecord, Metadata};
 use crate::keyring::Keyring;
 use crate::lifecycle::{self, LifecycleError, Minted};
+use crate::limit::Limits;
 use crate::manager::act::{Act, Attempt, Urgency, replayed};
+use crate::network::Networks;
 use crate::owner::{OwnerRecord, RoleRecord};
 use crate::policy::RotationPolicy;
 use crate::records::{KeyState, Record, insert_family};
@@ -35,6 +37,11 @@ pub struct NewKey {
     prefix: Option<Prefix>,
     scopes: ScopeSet,
     role: Option<RoleName>,
+    // Absent when empty: a request that was made before there were any is repeated under the same hash.
+    #[serde(skip_serializing_if = "Limits::is_empty")]
+    limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    networks: Option<Networks>,
     metadata: Metadata,
     policy: Option<RotationPolicy>,
     lifetime: Option<Duration>,
@@ -55,6 +62,8 @@ impl NewKey {
             prefix: None,
             scopes: ScopeSet::EMPTY,
             role: None,
+            limits: Limits::NONE,
+            networks: None,
             metadata: Metadata::default(),
             policy: None,
             lifetime: None,
@@ -79,6 +88,19 @@ impl NewKey {
     /// A role whose scopes are added to the key's own; it must have been set before.
     pub fn role(mut self, role: RoleName) -> Self {
         self.role = Some(role);
+        self
+    }
+
+    /// How fast and how often the key may be used: a [`RateLimit`](crate::RateLimit), a [`Quota`](crate::Quota), or
+    /// several as [`Limits`]. All versions of the key share them. Default: without limits.
+    pub fn limits(mut self, limits: impl Into<Limits>) -> Self {
+        self.limits = limits.into();
+        self
+    }
+
+    /// The networks from which the key may be used. Default: from everywhere.
+    pub fn networks(mut self, networks: Networks) -> Self {
+        self.networks = Some(networks);
         self
     }
 
@@ -201,6 +223,8 @@ fn issue(attempt: &mut Attempt<'_>, new: &NewKey, prefix: Prefix) -> Result<Issu
         prefix,
         scopes: new.scopes.clone(),
         role: new.role.clone(),
+        limits: new.limits.clone(),
+        networks: new.networks.clone(),
         metadata: new.metadata.clone(),
         policy,
         issued_at: attempt.t,

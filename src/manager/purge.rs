@@ -8,6 +8,7 @@ use crate::event::{Event, EventKind};
 use crate::id::KeyId;
 use crate::key::KeyRecord;
 use crate::lifecycle::Family;
+use crate::limit::QuotaRecord;
 use crate::manager::act::{Act, Attempt, Urgency};
 use crate::manager::revoke::delete_sealed_copies;
 use crate::records::{Record, read};
@@ -88,6 +89,9 @@ fn purge_key(attempt: &mut Attempt<'_>, key: KeyId, before: Timestamp) -> Result
         }
     }
     delete_sealed_copies(attempt, key, |_| true)?;
+    if let Some(quota) = attempt.records.get::<QuotaRecord>(&parent)? {
+        attempt.changeset.delete(QuotaRecord::KIND, parent, quota.revision);
+    }
     let owner = Some(stored.family.key.owner);
     let event = Event::new(attempt.t, EventKind::KeyPurged, attempt.context);
     attempt.changeset.record(Event { key: Some(key), owner, ..event });
@@ -100,4 +104,48 @@ fn ended_at(family: &Family) -> Option<Timestamp> {
         return None;
     }
     family.versions.iter().filter_map(|version| version.ended_at).max().max(family.key.revoked_at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::actor::Actor;
+    use crate::clock::ManualClock;
+    use crate::id::OwnerId;
+    use crate::keyring::Keyring;
+    use crate::limit::{Quota, Refill};
+    use crate::manager::{KeyManager, NewKey};
+    use crate::store::Changeset;
+    use crate::store::memory::MemoryStore;
+
+    #[test]
+    fn what_was_leased_of_a_quota_goes_with_its_key() {
+        let start = "2027-01-01T00:00:00Z".parse().unwrap();
+        let (clock, quota) = (ManualClock::new(start), Quota::new(100, Refill::Never).unwrap());
+        let keyring = Keyring::generate().unwrap();
+        let keys = KeyManager::builder(MemoryStore::new(), keyring).clock(clock.clone()).open().unwrap();
+        let root = || keys.by(Actor::operator("root"));
+        let issue = |name: &str| {
+            root().issue(NewKey::new(OwnerId::new("ada").unwrap(), name).unwrap().limits(quota)).unwrap().key
+        };
+        let records = &keys.inner.records;
+        let lease = |key| {
+            let mut record = QuotaRecord::new(key);
+            record.lease(&quota, quota.refill().period(start, start), 7).unwrap();
+            let mut changeset = Changeset::new(&records.keyring);
+            changeset.insert(record.draft());
+            records.store.commit(&changeset).unwrap();
+            record
+        };
+        let stored = |key: KeyId| records.get::<QuotaRecord>(&key.to_string()).unwrap();
+        let (gone, left) = (issue("gone"), issue("left"));
+        let (_, expected) = (lease(gone), lease(left));
+        assert_eq!(stored(left).map(|stored| stored.record), Some(expected.clone()));
+        root().revoke(gone).unwrap();
+        clock.advance(Duration::from_secs(1)).unwrap();
+        assert_eq!(root().purge(Duration::ZERO).unwrap().purged, 1);
+        assert!(stored(gone).is_none());
+        assert_eq!(stored(left).map(|stored| stored.record), Some(expected));
+        assert!(keys.check(None).unwrap().is_sound());
+    }
 }

@@ -9,7 +9,9 @@ use crate::error::{ManageError, ReadError};
 use crate::id::{KeyId, KeyName, OwnerId, RoleName, VersionNo};
 use crate::key::{KeyRecord, Metadata};
 use crate::lifecycle::{Family, Refusal, Validity};
+use crate::limit::Limits;
 use crate::manager::KeyManager;
+use crate::network::Networks;
 use crate::owner::OwnerRecord;
 use crate::policy::RotationPolicy;
 use crate::records::{Records, read};
@@ -84,6 +86,10 @@ pub struct KeyInfo {
     pub scopes: ScopeSet,
     /// Its role.
     pub role: Option<RoleName>,
+    /// How fast and how often it may be used, by all of its versions together.
+    pub limits: Limits,
+    /// The networks from which it may be used; `None` is everywhere.
+    pub networks: Option<Networks>,
     /// What the host keeps with it.
     pub metadata: Metadata,
     /// Its own policy, where it has one.
@@ -156,6 +162,8 @@ pub(crate) fn key_info(family: &Family, owner: &OwnerRecord, t: Timestamp) -> Ke
         prefix: now.key.prefix,
         scopes: now.key.scopes.clone(),
         role: now.key.role.clone(),
+        limits: now.key.limits.clone(),
+        networks: now.key.networks.clone(),
         metadata: now.key.metadata.clone(),
         policy: now.key.policy,
         status,

@@ -38,11 +38,13 @@ pub enum RowKind {
     Request,
     /// A notification to be delivered.
     Outbox,
+    /// What was leased of a key's quota; its id and its parent are the key's.
+    Quota,
 }
 
 impl RowKind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Key,
         Self::Version,
         Self::Owner,
@@ -52,6 +54,7 @@ impl RowKind {
         Self::Sealed,
         Self::Request,
         Self::Outbox,
+        Self::Quota,
     ];
 
     /// A stable number to store.
@@ -67,6 +70,7 @@ impl RowKind {
             Self::Sealed => 7,
             Self::Request => 8,
             Self::Outbox => 9,
+            Self::Quota => 10,
         }
     }
 
@@ -95,6 +99,7 @@ impl RowKind {
             Self::Sealed => "sealed",
             Self::Request => "request",
             Self::Outbox => "outbox",
+            Self::Quota => "quota",
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::naive::{LIBRARY, Time};
 /// What the library answered, in its own words.
 pub enum Raw {
     Done,
-    Looked(KeyInfo),
+    Looked(Box<KeyInfo>),
     Issued(IssuedKey),
     Rotated(RotatedKey),
     Purged(PurgeReport),
@@ -102,10 +102,11 @@ pub fn put(keys: &KeyManager, names: &Names, asked: &Asked) -> Result<Raw, Manag
         Act::Replace { key, grace } => {
             by.replace(Replace::of(names.id(*key)).grace(span(*grace))).map(Raw::Rotated)
         }
-        Act::Deprecate { key } => by.deprecate(names.id(*key)).map(Raw::Looked),
+        Act::Deprecate { key } => by.deprecate(names.id(*key)).map(|info| Raw::Looked(Box::new(info))),
         Act::RollBack { key, compromised } => {
             let how = RollBack::of(names.id(*key));
-            by.roll_back(if *compromised { how.compromised() } else { how }).map(Raw::Looked)
+            by.roll_back(if *compromised { how.compromised() } else { how })
+                .map(|info| Raw::Looked(Box::new(info)))
         }
         Act::RevokeKey { key, compromised } => {
             by.revoke(revoke(names.id(*key).into(), *compromised)).map(done)
@@ -130,7 +131,7 @@ pub fn put(keys: &KeyManager, names: &Names, asked: &Asked) -> Result<Raw, Manag
             let mut edit = EditKey::of(names.id(*key));
             edit = if let Some(scopes) = scopes { edit.scopes(set(scopes)) } else { edit };
             edit = if let Some(name) = name { edit.role(name.map(role)) } else { edit };
-            by.edit(if *widen { edit.widen() } else { edit }).map(Raw::Looked)
+            by.edit(if *widen { edit.widen() } else { edit }).map(|info| Raw::Looked(Box::new(info)))
         }
         Act::Purge { retention } => by.purge(span(*retention)).map(Raw::Purged),
         Act::ConfirmClock(to) => by.confirm_clock(time(*to)).map(done),

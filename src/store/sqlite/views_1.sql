@@ -8,6 +8,8 @@ SELECT
     json_extract(json, '$.prefix') AS prefix,
     json_extract(json, '$.scopes') AS scopes,
     json_extract(json, '$.role') AS role,
+    json_extract(json, '$.limits') AS limits,
+    json_extract(json, '$.networks') AS networks,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.issued_at') / 1000000, 'unixepoch') AS issued_at,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.hard_end') / 1000000, 'unixepoch') AS hard_end,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.revoked_at') / 1000000, 'unixepoch') AS revoked_at,

@@ -49,6 +49,8 @@ fn full() -> Fixture {
         "id": key, "owner": "ada", "name": "ci", "prefix": "acme", "scopes": ["orders:read"], "role": "reader",
         "metadata": {"team": 1}, "issued_at": TIME, "never_expires": true, "hard_end": TIME, "revoked_at": TIME,
         "open_rotation": rotation,
+        "limits": {"rates": [{"uses": 60, "span_us": 60_000_000}], "quota": {"uses": 9, "refill": "daily"}},
+        "networks": ["192.0.2.0/24"],
     });
     record::<KeyRecord>(&json);
     insert(RowKind::Key, &key, &json);
