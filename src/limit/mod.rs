@@ -2,10 +2,7 @@
 //!
 //! Rate limits hold within one process and start fresh with it. A quota holds across processes: see [`Quota`].
 
-// Until validation counts with them, only tests do.
-#[cfg_attr(not(test), expect(dead_code, reason = "validation is to count with it"))]
 mod gcra;
-#[cfg_attr(not(test), expect(dead_code, reason = "a flush is to lease by it"))]
 mod quota;
 #[cfg(test)]
 mod tests;
@@ -16,11 +13,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use gcra::LimitStatus;
-#[cfg_attr(not(test), expect(unused_imports, reason = "validation is to count with them"))]
 pub(crate) use gcra::{Pace, Place, check, reserve};
-pub(crate) use quota::QuotaRecord;
-#[cfg_attr(not(test), expect(unused_imports, reason = "a flush is to lease by them"))]
-pub(crate) use quota::{Lease, Period};
+pub(crate) use quota::{Lease, Period, QuotaRecord};
 pub use quota::{Quota, Refill};
 
 /// Limits contradict their bounds, or are not in their text form.

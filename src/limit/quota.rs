@@ -222,7 +222,7 @@ pub(crate) struct Period {
 }
 
 impl Period {
-    fn contains(&self, t: Timestamp) -> bool {
+    pub(crate) fn contains(&self, t: Timestamp) -> bool {
         self.since <= t && self.until.is_none_or(|until| t < until)
     }
 }

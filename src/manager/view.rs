@@ -9,7 +9,7 @@ use crate::error::{ManageError, ReadError};
 use crate::id::{KeyId, KeyName, OwnerId, RoleName, VersionNo};
 use crate::key::{KeyRecord, Metadata};
 use crate::lifecycle::{Family, Refusal, Validity};
-use crate::limit::Limits;
+use crate::limit::{Limits, QuotaRecord};
 use crate::manager::KeyManager;
 use crate::network::Networks;
 use crate::owner::OwnerRecord;
@@ -246,6 +246,20 @@ impl KeyManager {
     /// [`ManageError::UnknownKey`], or that the store cannot be read or believed.
     pub fn get(&self, key: KeyId) -> Result<KeyInfo, ManageError> {
         look(&self.inner.records, key, self.now()?)
+    }
+
+    /// How many uses of a key's quota are not leased to any process in the present period; `None` where the key has no
+    /// quota. What is leased may or may not have been used: see [`Quota`](crate::Quota).
+    ///
+    /// # Errors
+    /// As of [`KeyManager::get`].
+    pub fn quota_left(&self, key: KeyId) -> Result<Option<u64>, ManageError> {
+        let records = &self.inner.records;
+        let stored = records.get::<KeyRecord>(&key.to_string())?.ok_or(ManageError::UnknownKey(key))?.record;
+        let Some(quota) = stored.limits.quota() else { return Ok(None) };
+        let period = quota.refill().period(stored.issued_at, self.now()?);
+        let record = records.get::<QuotaRecord>(&key.to_string())?;
+        Ok(Some(record.map_or(quota.uses(), |record| record.record.left(quota, period))))
     }
 
     /// The rotations of a key, oldest first.

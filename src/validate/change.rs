@@ -5,6 +5,8 @@ use serde::Deserialize;
 use crate::error::ReadError;
 use crate::id::{KeyId, OwnerId, RoleName, VersionNo};
 use crate::keyring::{Generation, Keyring};
+use crate::limit::Limits;
+use crate::network::Networks;
 use crate::owner::{OwnerRecord, RoleRecord};
 use crate::records::{read, version_of_row_id};
 use crate::scope::ScopeSet;
@@ -43,6 +45,7 @@ pub(crate) struct KeyFacts {
     pub(crate) owner: OwnerId,
     pub(crate) traits: Traits,
     pub(crate) revoked: bool,
+    pub(crate) issued_at: Timestamp,
 }
 
 /// One change of what is followed.
@@ -133,6 +136,11 @@ fn key_facts(row: &RowRef<'_>, key: KeyId, keyring: &Keyring) -> Result<KeyFacts
         #[serde(default)]
         role: Option<RoleName>,
         #[serde(default)]
+        limits: Limits,
+        #[serde(default)]
+        networks: Option<Networks>,
+        issued_at: Timestamp,
+        #[serde(default)]
         revoked_at: Option<Timestamp>,
     }
     row.verify(keyring).map_err(|fault| ReadError::of_row(fault, row.kind, row.id))?;
@@ -141,6 +149,7 @@ fn key_facts(row: &RowRef<'_>, key: KeyId, keyring: &Keyring) -> Result<KeyFacts
     if body.id != key {
         return Err(tampered());
     }
-    let Body { owner, prefix, scopes, role, revoked_at, .. } = body;
-    Ok(KeyFacts { owner, traits: Traits { prefix, scopes, role }, revoked: revoked_at.is_some() })
+    let Body { owner, prefix, scopes, role, limits, networks, issued_at, revoked_at, .. } = body;
+    let traits = Traits { prefix, scopes, role, limits, networks };
+    Ok(KeyFacts { owner, traits, revoked: revoked_at.is_some(), issued_at })
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::id::{KeyId, VersionNo};
 use crate::keyring::Generation;
 use crate::lifecycle::Refusal;
+use crate::limit::LimitStatus;
 use crate::version::EndReason;
 
 /// Why a validation was denied. Everything but [`DenialReason::Unknown`] and [`DenialReason::Unavailable`] is
@@ -30,8 +31,14 @@ pub enum DenialReason {
     NotYet,
     /// The key's or the owner's row was edited behind the library's back.
     Tampered,
+    /// The request comes from outside the key's networks, or from no known address.
+    Network,
     /// The scopes do not cover what was demanded.
     Scope,
+    /// A rate limit of the key is reached; [`Denial::limit`] says for how long.
+    RateLimit,
+    /// The key's quota is used up, or none of it is leased to this process at the moment.
+    Quota,
     /// No answer can be given now; try again.
     Unavailable(Unavailable),
 }
@@ -58,6 +65,8 @@ pub enum DenialClass {
     Unauthenticated,
     /// The client may not do this (HTTP 403).
     Forbidden,
+    /// The client has to wait (HTTP 429).
+    Limited,
     /// No answer can be given now (HTTP 503).
     Unavailable,
 }
@@ -67,17 +76,23 @@ pub enum DenialClass {
 pub struct Denial {
     reason: DenialReason,
     version: Option<(KeyId, VersionNo)>,
+    limit: Option<LimitStatus>,
 }
 
 impl Denial {
-    pub(crate) const UNKNOWN: Self = Self { reason: DenialReason::Unknown, version: None };
+    pub(crate) const UNKNOWN: Self = Self { reason: DenialReason::Unknown, version: None, limit: None };
 
     pub(crate) fn unavailable(why: Unavailable) -> Self {
-        Self { reason: DenialReason::Unavailable(why), version: None }
+        Self { reason: DenialReason::Unavailable(why), version: None, limit: None }
     }
 
     pub(crate) fn of(reason: DenialReason, key: KeyId, version: VersionNo) -> Self {
-        Self { reason, version: Some((key, version)) }
+        Self { reason, version: Some((key, version)), limit: None }
+    }
+
+    /// The same with the limit that was reached.
+    pub(crate) fn with_limit(self, limit: LimitStatus) -> Self {
+        Self { limit: Some(limit), ..self }
     }
 
     /// Why; for the host's own eyes.
@@ -92,6 +107,7 @@ impl Denial {
         match self.reason {
             DenialReason::Unavailable(_) => DenialClass::Unavailable,
             DenialReason::Scope => DenialClass::Forbidden,
+            DenialReason::RateLimit | DenialReason::Quota => DenialClass::Limited,
             _ => DenialClass::Unauthenticated,
         }
     }
@@ -106,6 +122,14 @@ impl Denial {
     #[must_use]
     pub fn version(&self) -> Option<VersionNo> {
         self.version.map(|(_, version)| version)
+    }
+}
+
+impl Denial {
+    /// The limit that was reached, with what to tell the client of it.
+    #[must_use]
+    pub fn limit(&self) -> Option<&LimitStatus> {
+        self.limit.as_ref()
     }
 }
 
@@ -135,7 +159,10 @@ impl fmt::Display for DenialReason {
             Self::Undelivered => "never handed over",
             Self::NotYet => "not valid yet",
             Self::Tampered => "its record was edited behind the library's back",
+            Self::Network => "not from one of its networks",
             Self::Scope => "its scopes do not cover the request",
+            Self::RateLimit => "a rate limit is reached",
+            Self::Quota => "its quota is used up",
             Self::Unavailable(Unavailable::Store) => "unavailable: the store cannot be read",
             Self::Unavailable(Unavailable::Timeout) => "unavailable: catching up takes too long",
             Self::Unavailable(Unavailable::KeyringBehind(_)) => "unavailable: the keyring is behind",

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::id::{OwnerId, RoleName};
 use crate::keyring::Generation;
+use crate::limit::{Limits, Pace};
+use crate::network::Networks;
 use crate::scope::{Scope, ScopeSet};
 use crate::token::Prefix;
 use crate::validate::arena::Arena;
@@ -61,12 +63,16 @@ pub(crate) struct Traits {
     pub(crate) prefix: Prefix,
     pub(crate) scopes: ScopeSet,
     pub(crate) role: Option<RoleName>,
+    pub(crate) limits: Limits,
+    pub(crate) networks: Option<Networks>,
 }
 
 /// Traits, with the scopes that they come to.
 #[derive(Debug)]
 pub(crate) struct Profile {
     pub(crate) traits: Traits,
+    /// What the rate limits come to, in their order.
+    pub(crate) paces: Box<[Pace]>,
     /// The number of the set: the key's own scopes and its role's.
     granted: AtomicU64,
 }
@@ -106,6 +112,11 @@ impl Owner {
 }
 
 impl Profile {
+    /// Whether the key's limits need more than the one word of an entry.
+    pub(crate) fn needs_cells(&self) -> bool {
+        self.paces.len() > 1 || self.traits.limits.quota().is_some()
+    }
+
     #[inline]
     pub(crate) fn granted(&self) -> u32 {
         self.granted.load(Ordering::Relaxed) as u32
@@ -172,7 +183,8 @@ impl Numbers {
         }
         let number = next(&self.profiles);
         let granted = AtomicU64::new(self.granted(&traits, shared).into());
-        shared.profiles.set(number as usize, Profile { traits: traits.clone(), granted });
+        let paces = traits.limits.rates().iter().map(Pace::new).collect();
+        shared.profiles.set(number as usize, Profile { traits: traits.clone(), paces, granted });
         self.profiles.insert(traits, number);
         number
     }

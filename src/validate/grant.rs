@@ -1,29 +1,61 @@
 //! Demands and grants: what a request asks for, and what it gets.
 
+use core::net::IpAddr;
+
 use crate::id::{KeyId, OwnerId, VersionNo};
+use crate::limit::LimitStatus;
 use crate::scope::Scope;
 use crate::time::Timestamp;
 
-/// What a request demands of the token that it presents.
+/// What a request demands of the token that it presents, and what is known of it.
 ///
 /// Given before the verdict, so that a request without the scope costs a key nothing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Demand<'a> {
     scope: Option<&'a Scope>,
+    from: Option<IpAddr>,
+    cost: u32,
 }
 
 impl<'a> Demand<'a> {
-    /// Nothing but a valid token.
-    pub const NOTHING: Self = Self { scope: None };
+    /// Nothing but a valid token; one use.
+    pub const NOTHING: Self = Self { scope: None, from: None, cost: 1 };
 
-    /// A valid token whose key holds this scope.
+    /// A valid token whose key holds this scope; one use.
     pub fn scope(scope: &'a Scope) -> Self {
-        Self { scope: Some(scope) }
+        Self { scope: Some(scope), ..Self::NOTHING }
+    }
+
+    /// Where the request comes from. A key that has networks is denied to whoever comes from elsewhere, and to a demand
+    /// that does not say from where. Behind a proxy this is the address that you trust the proxy to tell.
+    pub fn from(mut self, address: impl Into<IpAddr>) -> Self {
+        self.from = Some(address.into());
+        self
+    }
+
+    /// How many uses the request counts for in the key's limits. Default 1; 0 counts for none.
+    pub fn cost(mut self, uses: u32) -> Self {
+        self.cost = uses;
+        self
     }
 
     pub(crate) fn demanded_scope(&self) -> Option<&'a Scope> {
         self.scope
+    }
+
+    pub(crate) fn source(&self) -> Option<IpAddr> {
+        self.from
+    }
+
+    pub(crate) fn uses(&self) -> u32 {
+        self.cost
+    }
+}
+
+impl Default for Demand<'_> {
+    fn default() -> Self {
+        Self::NOTHING
     }
 }
 
@@ -36,6 +68,7 @@ pub struct Grant {
     pub(crate) owner: OwnerId,
     pub(crate) valid_until: Option<Timestamp>,
     pub(crate) deprecated_at: Option<Timestamp>,
+    pub(crate) limit: Option<LimitStatus>,
 }
 
 impl Grant {
@@ -68,6 +101,12 @@ impl Grant {
     #[must_use]
     pub fn deprecated_at(&self) -> Option<Timestamp> {
         self.deprecated_at
+    }
+
+    /// Of the key's limits, the one with the fewest uses left after this request; `None` where it has none.
+    #[must_use]
+    pub fn limit(&self) -> Option<&LimitStatus> {
+        self.limit.as_ref()
     }
 
     /// Whether the version is superseded and runs out.

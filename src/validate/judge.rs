@@ -1,20 +1,22 @@
 //! The verdict: who presented this token, and may they now?
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::crypto;
 use crate::digest::SecretDigest;
 use crate::keyring::Generation;
+use crate::limit::{self, LimitStatus};
 use crate::scope::ScopeSet;
 use crate::time::Timestamp;
 use crate::token::PresentedToken;
 use crate::validate::Inner;
+use crate::validate::cells::Cells;
 use crate::validate::denial::{Denial, DenialReason, Unavailable};
+use crate::validate::entry::{CellKind, Entry, Facts, KeyState, State};
 use crate::validate::facts::{Bounds, Owner, Profile, Standing};
 use crate::validate::grant::{Demand, Grant};
 use crate::validate::marks::{Marked, Snapshot};
 use crate::validate::replica::Replica;
-use crate::validate::slab::{Entry, Facts, KeyState, State};
 
 /// What the replica said of a version, all of it at one moment.
 struct View<'a> {
@@ -22,8 +24,68 @@ struct View<'a> {
     owner: Option<&'a Owner>,
     standing: Standing,
     profile: Option<&'a Profile>,
+    cell: Cell<'a>,
     bounds: Bounds,
     high_water: Timestamp,
+}
+
+/// Where the limits of a version's key are counted.
+#[derive(Clone, Copy)]
+enum Cell<'a> {
+    Word(&'a [AtomicU64]),
+    Cells(&'a Cells),
+}
+
+impl<'a> Cell<'a> {
+    /// The cell of an entry; nothing where there is none to be had.
+    #[inline]
+    fn of(replica: &'a Replica, entry: &'a Entry) -> Self {
+        let holder = match entry.cell_kind() {
+            CellKind::Elsewhere => replica.slab.get(entry.cell_number()).unwrap_or(entry),
+            CellKind::Limit | CellKind::Number => entry,
+        };
+        match holder.cell_kind() {
+            CellKind::Number => {
+                replica.cells.get(holder.cell_number() as usize).map_or(Self::Word(&[]), Self::Cells)
+            }
+            CellKind::Limit | CellKind::Elsewhere => Self::Word(holder.cell()),
+        }
+    }
+
+    /// Charges a request to all limits of the key, or to none when one refuses; tells the one with the fewest uses left.
+    fn charge(
+        self,
+        profile: &Profile,
+        t: Timestamp,
+        cost: u32,
+    ) -> Result<Option<LimitStatus>, (DenialReason, LimitStatus)> {
+        let limited = |status| (DenialReason::RateLimit, status);
+        let (places, allowance) = match self {
+            Self::Word(word) => (word, None),
+            Self::Cells(cells) => (&cells.paces[..], Some(cells)),
+        };
+        limit::check(&profile.paces, places, t, cost).map_err(limited)?;
+        let quota = profile.traits.limits.quota().zip(allowance);
+        let left = match quota {
+            None => None,
+            Some((quota, cells)) => {
+                let period = || quota.refill().period(cells.issued_at, t);
+                let taken = cells.allowance.take(t, cost.into());
+                let refused = |left| (DenialReason::Quota, quota.status(left, period(), t, cost.into()));
+                Some(quota.status(taken.map_err(refused)?, period(), t, 0))
+            }
+        };
+        let paced = limit::reserve(&profile.paces, places, t, cost).map_err(|status| {
+            if let Some((_, cells)) = quota {
+                cells.allowance.give_back(cost.into());
+            }
+            limited(status)
+        })?;
+        Ok(match (paced, left) {
+            (Some(paced), Some(left)) if left.remaining() < paced.remaining() => Some(left),
+            (paced, left) => paced.or(left),
+        })
+    }
 }
 
 /// How long an ended version is still answered by its reason.
@@ -31,7 +93,7 @@ const KEPT: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
 
 impl<'a> View<'a> {
     #[inline]
-    fn of(replica: &'a Replica, entry: &Entry) -> Self {
+    fn of(replica: &'a Replica, entry: &'a Entry) -> Self {
         let facts = entry.facts();
         let owner = replica.shared.owner(facts.owner);
         let standing = owner.map_or(Standing::Missing, Owner::standing);
@@ -41,7 +103,8 @@ impl<'a> View<'a> {
             Standing::Missing | Standing::Behind(_) => None,
         };
         let bounds = Bounds { granted: profile.map_or(u32::MAX, Profile::granted), ceiling };
-        Self { facts, owner, standing, profile, bounds, high_water: replica.high_water() }
+        let cell = Cell::of(replica, entry);
+        Self { facts, owner, standing, profile, cell, bounds, high_water: replica.high_water() }
     }
 
     /// Its key and owner as they are believed: the owner, and whether it is suspended.
@@ -84,7 +147,10 @@ impl Inner {
         let marked = self.marks.snapshot();
         let (view, position) = self.authenticate(&token)?;
         let t = self.clock.now().max(view.high_water);
-        let result = self.judge(&view, [marked, self.marks.snapshot()], demand, t);
+        let result = self
+            .judge(&view, [marked, self.marks.snapshot()], t)
+            .and_then(|grant| self.admit(&view, demand).map(|()| grant))
+            .and_then(|grant| self.charge(&view, grant, t, demand.uses()));
         match &result {
             Ok(_) => replica.slab.count(position, t),
             Err(denial) => {
@@ -164,15 +230,9 @@ impl Inner {
         self.consistently(|_| ())
     }
 
-    /// What to answer to whoever presented the right secret, in the order of LIFECYCLE §2.
+    /// Whether a version is valid, whatever is demanded of it; in the order of LIFECYCLE §2.
     #[inline]
-    fn judge(
-        &self,
-        view: &View<'_>,
-        marks: [Option<Snapshot>; 2],
-        demand: Demand<'_>,
-        t: Timestamp,
-    ) -> Result<Grant, Denial> {
+    fn judge(&self, view: &View<'_>, marks: [Option<Snapshot>; 2], t: Timestamp) -> Result<Grant, Denial> {
         let Facts { key, version, end, deprecated_at, .. } = view.facts;
         let (owner, suspended) = view.owner().map_err(|reason| view.denied(reason))?;
         if end.is_some_and(|end| end.plus(KEPT).is_ok_and(|forgotten| t >= forgotten)) {
@@ -186,11 +246,33 @@ impl Inner {
         if let Some(refusal) = view.facts.validity().refusal(suspended || marked.suspended, t) {
             return Err(view.denied(refusal.into()));
         }
+        Ok(Grant { key, version, owner: owner.id, valid_until: end, deprecated_at, limit: None })
+    }
+
+    /// Whether a version that is valid may do this from there.
+    #[inline]
+    fn admit(&self, view: &View<'_>, demand: Demand<'_>) -> Result<(), Denial> {
+        let allowed = view.profile.and_then(|profile| profile.traits.networks.as_ref());
+        if allowed.is_some_and(|networks| !demand.source().is_some_and(|from| networks.contains(from))) {
+            return Err(view.denied(DenialReason::Network));
+        }
         let shared = &self.follower.replica.shared;
         if demand.demanded_scope().is_some_and(|scope| !shared.covers(view.bounds, scope)) {
             return Err(view.denied(DenialReason::Scope));
         }
-        Ok(Grant { key, version, owner: owner.id, valid_until: end, deprecated_at })
+        Ok(())
+    }
+
+    /// Charges a request that is granted otherwise to its key's limits.
+    #[inline]
+    fn charge(&self, view: &View<'_>, grant: Grant, t: Timestamp, cost: u32) -> Result<Grant, Denial> {
+        match view.profile.filter(|profile| !profile.traits.limits.is_empty()) {
+            None => Ok(grant),
+            Some(profile) => match view.cell.charge(profile, t, cost) {
+                Ok(limit) => Ok(Grant { limit, ..grant }),
+                Err((reason, status)) => Err(view.denied(reason).with_limit(status)),
+            },
+        }
     }
 
     /// Judges a grant that was given earlier, with the bounds of its scopes.
@@ -205,7 +287,7 @@ impl Inner {
             _ => {}
         }
         let t = self.clock.now().max(view.high_water);
-        self.judge(&view, [marked, self.marks.snapshot()], Demand::NOTHING, t)
+        self.judge(&view, [marked, self.marks.snapshot()], t)
     }
 
     /// The scopes that a grant's key holds now.

@@ -1,30 +1,22 @@
 //! The keeper: the replica's one writer, with all that only a writer needs to know.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::Ordering;
 
 use crate::id::{KeyId, VersionNo};
-use crate::keyring::Generation;
+use crate::limit::Quota;
 use crate::records::version_row_id;
 use crate::store::{Revision, RowKind, UsageEntry};
+use crate::time::Timestamp;
+use crate::validate::cells::Cells;
 use crate::validate::change::{Change, Doubt, KeyFacts, Told};
+use crate::validate::entry::{CellKind, Entry, KeyState, State};
 use crate::validate::facts::{Numbers, Standing};
+use crate::validate::findings::{Finding, Findings};
 use crate::validate::index::Index;
 use crate::validate::replica::Replica;
-use crate::validate::slab::{Entry, KeyState, State, key_words};
+use crate::validate::slab::key_words;
 use crate::version::VersionRecord;
-
-/// A row that cannot be believed.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct Finding {
-    /// What the row records.
-    pub kind: RowKind,
-    /// Its id.
-    pub id: String,
-    /// The master key generation that would be needed to check it, if that is what is missing; otherwise the
-    /// row was edited behind the library's back.
-    pub missing_generation: Option<Generation>,
-}
 
 /// What the writer remembers of a position.
 #[derive(Clone, Copy, Debug, Default)]
@@ -54,9 +46,11 @@ pub(crate) struct Keeper {
     numbers: Numbers,
     /// The same as in [`Memory`], of owners and roles.
     latest: HashMap<(RowKind, String), Revision>,
-    findings: HashMap<(RowKind, String), Finding>,
+    findings: Findings,
     /// What was counted at positions that have been used again since.
     left: Vec<UsageEntry>,
+    /// How many cells there are.
+    cells: u32,
 }
 
 impl Keeper {
@@ -67,12 +61,12 @@ impl Keeper {
         for change in changes {
             match change {
                 Change::Version { key, number, told, claimed } => {
-                    self.find(RowKind::Version, || version_row_id(key, number), doubt(&told));
+                    self.findings.note(RowKind::Version, || version_row_id(key, number), doubt(&told));
                     let claimed = claimed.map(|locator| locator.words());
                     self.put_version(replica, (key, number), told, claimed);
                 }
                 Change::Key(key, told) => {
-                    self.find(RowKind::Key, || key.to_string(), doubt(&told));
+                    self.findings.note(RowKind::Key, || key.to_string(), doubt(&told));
                     self.put_key(replica, key, told);
                 }
                 Change::Owner(id, told) => {
@@ -97,25 +91,9 @@ impl Keeper {
                     };
                     self.numbers.set_role(name, scopes, &replica.shared);
                 }
-                Change::Nameless(kind, id, doubt) => self.find(kind, || id, Some(doubt)),
-                Change::Nothing(kind, id) => self.find(kind, || id, None),
+                Change::Nameless(kind, id, doubt) => self.findings.note(kind, || id, Some(doubt)),
+                Change::Nothing(kind, id) => self.findings.note(kind, || id, None),
             }
-        }
-    }
-
-    /// Enters or strikes out a finding.
-    fn find(&mut self, kind: RowKind, id: impl FnOnce() -> String, doubt: Option<Doubt>) {
-        match doubt {
-            Some(doubt) => {
-                let id = id();
-                let missing_generation = match doubt {
-                    Doubt::Behind(generation) => Some(generation),
-                    Doubt::Tampered => None,
-                };
-                self.findings.insert((kind, id.clone()), Finding { kind, id, missing_generation });
-            }
-            None if self.findings.is_empty() => {}
-            None => drop(self.findings.remove(&(kind, id()))),
         }
     }
 
@@ -128,7 +106,7 @@ impl Keeper {
             }
             Told::Gone => Told::Gone,
         };
-        self.find(kind, || id.to_owned(), doubt(&told));
+        self.findings.note(kind, || id.to_owned(), doubt(&told));
         told
     }
 
@@ -183,7 +161,7 @@ impl Keeper {
                     Doubt::Tampered => entry.set_unbelievable(State::Tampered, None),
                     Doubt::Behind(generation) => entry.set_unbelievable(State::Behind, Some(generation)),
                 }
-                self.find(RowKind::Version, || version_row_id(key, number), Some(doubt));
+                self.findings.note(RowKind::Version, || version_row_id(key, number), Some(doubt));
             }
         }
     }
@@ -208,13 +186,14 @@ impl Keeper {
             Told::Row { revision, record } => {
                 let Some(memory) = self.memory(first) else { return };
                 match no_older(&mut memory.key, revision, record) {
-                    Ok(KeyFacts { owner, traits, revoked }) => (
-                        if revoked { KeyState::Revoked } else { KeyState::Sound },
-                        self.numbers.owner(owner, &replica.shared),
-                        self.numbers.profile(traits, &replica.shared),
-                    ),
+                    Ok(KeyFacts { owner, traits, revoked, issued_at }) => {
+                        let profile = self.numbers.profile(traits, &replica.shared);
+                        self.provide_cells(replica, first, profile, issued_at);
+                        let state = if revoked { KeyState::Revoked } else { KeyState::Sound };
+                        (state, self.numbers.owner(owner, &replica.shared), profile)
+                    }
                     Err(doubt) => {
-                        self.find(RowKind::Key, || key.to_string(), Some(doubt));
+                        self.findings.note(RowKind::Key, || key.to_string(), Some(doubt));
                         match doubt {
                             Doubt::Tampered => (KeyState::Missing, 0, 0),
                             Doubt::Behind(generation) => (KeyState::Behind, generation.get(), 0),
@@ -227,6 +206,45 @@ impl Keeper {
         family(replica, first).for_each(|(_, entry)| entry.set_key(state, owner, profile));
     }
 
+    /// Makes room for counting a key's limits, with its first version. What is counted stays, but for limits that are
+    /// new.
+    fn provide_cells(&mut self, replica: &Replica, first: u32, profile: u32, issued_at: Timestamp) {
+        let (Some(entry), Some(new)) = (replica.slab.get(first), replica.shared.profile(profile)) else {
+            return;
+        };
+        let old = entry.profile().and_then(|number| replica.shared.profile(number));
+        let old_rates = old.map_or(&[][..], |old| old.traits.limits.rates());
+        let is_new = |n: usize| old_rates.get(n) != new.traits.limits.rates().get(n);
+        match (entry.cell_kind(), new.needs_cells()) {
+            (CellKind::Number, true) => {
+                if let Some(cells) = replica.cells.get(entry.cell_number() as usize) {
+                    let paces = cells.paces.iter().enumerate().filter(|(n, _)| is_new(*n));
+                    paces.for_each(|(_, pace)| pace.store(0, Ordering::Relaxed));
+                }
+            }
+            (_, true) => {
+                let number = self.cells;
+                self.cells += 1;
+                replica.cells.set(number as usize, Cells::new(entry.key(), issued_at));
+                entry.set_cell(CellKind::Number, number.into());
+            }
+            (CellKind::Limit, false) if !is_new(0) => {}
+            (_, false) => entry.set_cell(CellKind::Limit, 0),
+        }
+    }
+
+    /// The keys that have a quota: where it is counted, and the quota.
+    pub(crate) fn quotas(&self, replica: &Replica) -> Vec<(u32, Quota)> {
+        let of = |number: u32| {
+            let cells = replica.cells.get(number as usize)?;
+            let entry = replica.slab.get(self.first_of(replica, cells.key)?)?;
+            let is_its = entry.cell_kind() == CellKind::Number && entry.cell_number() == number;
+            let profile = replica.shared.profile(entry.profile().filter(|_| is_its)?)?;
+            Some((number, *profile.traits.limits.quota()?))
+        };
+        (0..self.cells).filter_map(of).collect()
+    }
+
     /// A position for a version that has none, linked with the others of its key.
     fn take_place(&mut self, replica: &Replica, key: KeyId, number: VersionNo) -> Option<u32> {
         let position = self.used_place(replica).or_else(|| self.new_place(replica))?;
@@ -234,6 +252,7 @@ impl Keeper {
         entry.name(key, number);
         match self.first_of(replica, key) {
             Some(first) => {
+                entry.set_cell(CellKind::Elsewhere, first.into());
                 let first = replica.slab.get(first)?;
                 entry.copy_key(first);
                 entry.set_next(first.next());
@@ -283,8 +302,16 @@ impl Keeper {
         if first == position {
             self.keys.change(replica.seed.hash(key_words(entry.key())), position, entry.next());
             let key = self.memory(position).map(|memory| memory.key);
-            if let (Some(key), Some(next)) = (key, entry.next().and_then(|next| self.memory(next))) {
+            let Some(next) = entry.next() else { return };
+            if let (Some(key), Some(next)) = (key, self.memory(next)) {
                 next.key = key;
+            }
+            for (position, other) in family(replica, next) {
+                if position == next {
+                    other.copy_cell(entry);
+                } else {
+                    other.set_cell(CellKind::Elsewhere, next.into());
+                }
             }
         } else if let Some((_, before)) =
             family(replica, first).find(|(_, before)| before.next() == Some(position))
@@ -294,9 +321,7 @@ impl Keeper {
     }
 
     pub(crate) fn findings(&self) -> Vec<Finding> {
-        let mut findings: Vec<_> = self.findings.values().cloned().collect();
-        findings.sort_by(|a, b| (a.kind, &a.id).cmp(&(b.kind, &b.id)));
-        findings
+        self.findings.all()
     }
 
     /// How many versions are held.
@@ -324,7 +349,7 @@ impl Keeper {
         keys.sort_unstable();
         keys.dedup();
         let version = |(key, number)| Change::Version { key, number, told: Told::Gone, claimed: None };
-        let rows = self.findings.keys().map(|(kind, id)| Change::Nothing(*kind, id.clone()));
+        let rows = self.findings.all().into_iter().map(|Finding { kind, id, .. }| Change::Nothing(kind, id));
         let (owners, roles) = self.numbers.names();
         let mut all: Vec<_> = versions.into_iter().map(version).collect();
         all.extend(rows);

@@ -1,10 +1,13 @@
 //! Validation: from a presented token to a grant or a denial, out of memory and never stale.
 
 mod arena;
+mod cells;
 mod change;
 mod counts;
 mod denial;
+mod entry;
 mod facts;
+mod findings;
 mod follow;
 mod grant;
 mod index;
@@ -12,6 +15,7 @@ mod judge;
 mod keeper;
 mod marks;
 mod prefetch;
+mod quotas;
 mod replica;
 mod sequence;
 mod slab;
@@ -27,14 +31,15 @@ use crate::encode::hex;
 use crate::error::{OpenError, ReadError};
 use crate::keyring::Keyring;
 use crate::records::Records;
+use crate::rotate::{ClockState, clock_state};
 use crate::scope::ScopeSet;
 use crate::store::{Freshness, KeyStore, Stamp, StoreError};
 
 use counts::Counts;
 pub use denial::{Denial, DenialClass, DenialReason, Unavailable};
+pub use findings::Finding;
 use follow::Follower;
 pub use grant::{Demand, Grant};
-pub use keeper::Finding;
 pub(crate) use marks::{Mark, Marks};
 
 /// Answers whether a token is valid, from a replica of the store in memory.
@@ -92,7 +97,10 @@ impl ValidatorBuilder {
         let follower = Follower::load(&records, timeout)?;
         let marks = Marks::of(head.origin());
         let closed = AtomicBool::new(false);
-        Ok(Validator { inner: Arc::new(Inner { records, clock, follower, counts, marks, closed }) })
+        let inner = Inner { records, clock, follower, counts, marks, closed };
+        // Else the first requests of a key with a quota would be denied. What fails here is tried again by each flush.
+        drop(inner.lease());
+        Ok(Validator { inner: Arc::new(inner) })
     }
 }
 
@@ -192,21 +200,26 @@ impl Validator {
         self.inner.records.store.freshness()
     }
 
-    /// Hands what was counted to the store; returns the number of versions concerned.
+    /// Hands what was counted to the store, and leases anew of the quotas that keys have used up here; returns the number
+    /// of versions that were counted. Call it every minute or so: an unflushed count is lost with the process, and a new
+    /// key with a quota can be used here after the next flush.
     ///
     /// # Errors
     /// [`StoreError`]; the counts are kept for the next flush then.
     pub fn flush(&self) -> Result<usize, StoreError> {
+        // Keys with quotas that are new are to be leased for; where that fails, what was counted is handed over still.
+        let _unavailable = self.inner.catch_up();
         self.inner.flush()
     }
 
-    /// Flushes, and answers *unavailable* from then on. Closing one clone closes all.
+    /// Flushes, gives back what is left of leased quotas, and answers *unavailable* from then on. Closing one clone closes
+    /// all.
     ///
     /// # Errors
-    /// [`StoreError`] when the last counts could not be handed over.
+    /// [`StoreError`] when the last counts could not be handed over, or leases not given back.
     pub fn close(&self) -> Result<(), StoreError> {
         self.inner.closed.store(true, Ordering::SeqCst);
-        self.flush().map(drop)
+        self.inner.finish()
     }
 }
 
@@ -217,15 +230,31 @@ impl Inner {
     }
 
     fn flush(&self) -> Result<usize, StoreError> {
-        self.counts.flush(&self.follower, &*self.records.store, self.clock.now())
+        let counted = self.counts.flush(&self.follower, &*self.records.store, self.clock.now());
+        let leased = self.lease();
+        counted.and_then(|counted| leased.map(|()| counted))
+    }
+
+    /// Leases anew what is used up of quotas, by a clock that is believed.
+    fn lease(&self) -> Result<(), StoreError> {
+        let (now, mark) = (self.clock.now(), self.follower.replica.high_water());
+        match clock_state(now, mark) {
+            ClockState::Jumped { .. } => Ok(()),
+            _ => quotas::renew(&self.follower, &self.records, now.max(mark)),
+        }
+    }
+
+    fn finish(&self) -> Result<(), StoreError> {
+        let counted = self.counts.flush(&self.follower, &*self.records.store, self.clock.now());
+        quotas::give_back(&self.follower, &self.records).and(counted.map(drop))
     }
 }
 
-/// Best effort: what was counted since the last flush.
+/// Best effort: what was counted since the last flush, and what is left of leases.
 impl Drop for Inner {
     fn drop(&mut self) {
         // An error has nobody left to hear it; `close` reports it.
-        drop(self.flush());
+        drop(self.finish());
     }
 }
 

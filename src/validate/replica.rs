@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use crate::crypto::{self, RandomError};
 use crate::store::Stamp;
 use crate::time::Timestamp;
+use crate::validate::arena::Arena;
+use crate::validate::cells::Cells;
 use crate::validate::facts::Shared;
 use crate::validate::index::Index;
 use crate::validate::sequence::Sequence;
@@ -23,6 +25,7 @@ pub(crate) struct Replica {
     pub(crate) index: Index,
     pub(crate) slab: Slab,
     pub(crate) shared: Shared,
+    pub(crate) cells: Arena<Cells>,
     synced: Point,
 }
 
@@ -54,6 +57,7 @@ impl Replica {
             index: Index::default(),
             slab: Slab::default(),
             shared: Shared::default(),
+            cells: Arena::default(),
             synced: Point::default(),
         })
     }

@@ -4,20 +4,10 @@ mod quotas;
 mod rates;
 mod several;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::limit::{LimitError, Place, Quota, RateLimit, Refill};
+use crate::limit::{LimitError, Quota, RateLimit, Refill};
 use crate::time::Timestamp;
-
-impl Place for AtomicU64 {
-    fn load(&self) -> u64 {
-        Self::load(self, Ordering::Acquire)
-    }
-    fn replace(&self, current: u64, new: u64) -> Result<(), u64> {
-        self.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).map(drop)
-    }
-}
 
 const START: &str = "2027-01-01T00:00:00Z";
 const SECOND: u64 = 1_000_000;

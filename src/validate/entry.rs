@@ -1,0 +1,359 @@
+//! An entry: what decides about one held version, in 128 bytes.
+//!
+//! The first 64 bytes are the slot, which only the writer changes; the others are the row, in which validations count.
+//! All of it is atomic words: a copy that is torn is thrown away by the sequence lock, and is no undefined behaviour.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::id::{KeyId, VersionNo};
+use crate::keyring::Generation;
+use crate::lifecycle::{self, Validity};
+use crate::time::Timestamp;
+use crate::validate::prefetch::prefetch;
+use crate::version::{EndReason, Stage, VersionRecord};
+
+/// A version's place.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Entry {
+    words: [AtomicU64; 16],
+}
+
+/// Which word holds what. Times take the upper 58 bits of theirs; the lower six hold a small number.
+mod word {
+    /// Eight bytes of the locator; four more, and the next version of the same key.
+    pub(super) const LOCATOR: usize = 0;
+    pub(super) const NEXT: usize = 1;
+    /// The version's number; the generation of its digest, or the one that is missing.
+    pub(super) const NUMBER: usize = 2;
+    /// The end, and the [`State`](super::State).
+    pub(super) const END: usize = 3;
+    pub(super) const DIGEST: usize = 4;
+    pub(super) const KEY: usize = 8;
+    /// The numbers of owner and profile; with a key that is not believed, the generation that is missing.
+    pub(super) const OWNER: usize = 10;
+    /// When the version was superseded, and the [`CellKind`](super::CellKind).
+    pub(super) const DEPRECATED: usize = 11;
+    pub(super) const CELL: usize = 12;
+    pub(super) const ALLOWED: usize = 13;
+    pub(super) const LAST_USED: usize = 14;
+    /// The beginning of the window, and the [`KeyState`](super::KeyState).
+    pub(super) const NOT_BEFORE: usize = 15;
+}
+
+macro_rules! small {
+    ($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $variant:ident = $number:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(crate) enum $name { $($(#[$of])* $variant = $number,)+ }
+
+        impl $name {
+            fn of(word: u64) -> Self {
+                match word & 63 { $($number => Self::$variant,)+ _ => Self::UNKNOWN }
+            }
+        }
+    };
+}
+
+small! {
+    /// What a version's own row says of it.
+    State {
+        /// Nothing: the place is empty, or the row is gone.
+        Absent = 0,
+        /// Handed over; at its end it expires.
+        Live = 1,
+        /// Handed over; at its end its grace is over.
+        Leaving = 2,
+        /// Never handed over.
+        Undelivered = 3,
+        Revoked = 4,
+        Expired = 5,
+        Retired = 6,
+        Cancelled = 7,
+        /// The row was edited.
+        Tampered = 8,
+        /// The row was written under a generation that is not held.
+        Behind = 9,
+    }
+}
+
+impl State {
+    const UNKNOWN: Self = Self::Tampered;
+
+    fn of_version(version: &VersionRecord) -> Self {
+        match (version.end_reason, version.stage) {
+            (Some(EndReason::Revoked), _) => Self::Revoked,
+            (Some(EndReason::Expired), Stage::Ended) => Self::Expired,
+            (Some(EndReason::Retired), Stage::Ended) => Self::Retired,
+            (_, Stage::Ended) => Self::Cancelled,
+            _ if version.delivered_at.or(version.offered_at).is_none() => Self::Undelivered,
+            _ if lifecycle::deadline_reason(version, None) == EndReason::Retired => Self::Leaving,
+            _ => Self::Live,
+        }
+    }
+}
+
+small! {
+    /// What the row of a version's key says of it.
+    KeyState {
+        /// There is no row, or it was edited.
+        Missing = 0,
+        Sound = 1,
+        Revoked = 2,
+        /// The row was written under a generation that is not held.
+        Behind = 3,
+    }
+}
+
+impl KeyState {
+    const UNKNOWN: Self = Self::Missing;
+}
+
+small! {
+    /// What the word of an entry's cell is.
+    CellKind {
+        /// The word of the key's rate limit.
+        Limit = 0,
+        /// The position of the entry that has the key's cell.
+        Elsewhere = 1,
+        /// The number of the key's [`Cells`](crate::validate::cells::Cells).
+        Number = 2,
+    }
+}
+
+impl CellKind {
+    const UNKNOWN: Self = Self::Limit;
+}
+
+/// What an entry said at one moment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) key: KeyId,
+    pub(crate) version: VersionNo,
+    pub(crate) state: State,
+    /// Of the digest; of a version whose row cannot be checked, the one that is missing.
+    pub(crate) generation: Generation,
+    pub(crate) digest: [u64; 4],
+    pub(crate) key_state: KeyState,
+    pub(crate) owner: u32,
+    pub(crate) profile: u32,
+    pub(crate) not_before: Timestamp,
+    /// When the version ends or ended.
+    pub(crate) end: Option<Timestamp>,
+    pub(crate) deprecated_at: Option<Timestamp>,
+}
+
+fn with_time(time: Option<Timestamp>, small: u8) -> u64 {
+    // Zero is no time; so all others are told by one more.
+    let micros = time.map_or(0, |time| time.unix_micros().unsigned_abs() + 1);
+    (micros << 6) | u64::from(small)
+}
+
+fn time_of(word: u64) -> Option<Timestamp> {
+    let micros = (word >> 6).checked_sub(1)?;
+    Timestamp::from_unix_micros(micros.cast_signed()).ok()
+}
+
+impl Entry {
+    #[inline]
+    fn get(&self, word: usize) -> u64 {
+        self.words.get(word).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, word: usize, value: u64) {
+        if let Some(word) = self.words.get(word) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        self.words.first().into_iter().chain(self.words.get(word::KEY)).for_each(prefetch);
+    }
+
+    #[inline]
+    pub(crate) fn is_at(&self, [first, second]: [u64; 2]) -> bool {
+        self.get(word::LOCATOR) == first && self.get(word::NEXT) & 0xFFFF_FFFF == second
+    }
+
+    pub(crate) fn locator(&self) -> [u64; 2] {
+        [self.get(word::LOCATOR), self.get(word::NEXT) & 0xFFFF_FFFF]
+    }
+
+    /// All that decides, as it is now; whether it is of one moment, the caller's sequence lock says.
+    #[inline]
+    pub(crate) fn facts(&self) -> Facts {
+        let [number, end, owner] = [word::NUMBER, word::END, word::OWNER].map(|word| self.get(word));
+        let not_before = self.get(word::NOT_BEFORE);
+        Facts {
+            key: self.key(),
+            version: VersionNo::new(number as u32),
+            state: State::of(end),
+            generation: Generation::new((number >> 32) as u32),
+            digest: [0, 1, 2, 3].map(|n| self.get(word::DIGEST + n)),
+            key_state: KeyState::of(not_before),
+            owner: owner as u32,
+            profile: (owner >> 32) as u32,
+            not_before: time_of(not_before).unwrap_or(Timestamp::MAX),
+            end: time_of(end),
+            deprecated_at: time_of(self.get(word::DEPRECATED)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn key(&self) -> KeyId {
+        KeyId::from((u128::from(self.get(word::KEY)) << 64) | u128::from(self.get(word::KEY + 1)))
+    }
+
+    pub(crate) fn number(&self) -> VersionNo {
+        VersionNo::new(self.get(word::NUMBER) as u32)
+    }
+
+    pub(crate) fn state(&self) -> State {
+        State::of(self.get(word::END))
+    }
+
+    /// The next version of the same key.
+    pub(crate) fn next(&self) -> Option<u32> {
+        ((self.get(word::NEXT) >> 32) as u32).checked_sub(1)
+    }
+
+    pub(crate) fn set_next(&self, next: Option<u32>) {
+        let locator = self.get(word::NEXT) & 0xFFFF_FFFF;
+        self.set(word::NEXT, (u64::from(next.map_or(0, |next| next + 1)) << 32) | locator);
+    }
+
+    /// Gives the entry to a version of a key of which nothing else is known yet.
+    pub(crate) fn name(&self, key: KeyId, version: VersionNo) {
+        let key = u128::from(key);
+        self.set(word::KEY, (key >> 64) as u64);
+        self.set(word::KEY + 1, key as u64);
+        self.set(word::NUMBER, u64::from(version.get()));
+    }
+
+    pub(crate) fn set_locator(&self, locator: [u64; 2]) {
+        let [first, second] = locator;
+        self.set(word::LOCATOR, first);
+        self.set(word::NEXT, (self.get(word::NEXT) >> 32 << 32) | second);
+    }
+
+    pub(crate) fn set_version(&self, version: &VersionRecord) {
+        self.set_locator(version.locator.words());
+        let generation = u64::from(version.digest.generation.get());
+        self.set(word::NUMBER, (generation << 32) | u64::from(version.number.get()));
+        for (n, word) in version.digest.words().into_iter().enumerate() {
+            self.set(word::DIGEST + n, word);
+        }
+        let end = version.ended_at.filter(|_| version.is_ended()).or(lifecycle::end(version, None));
+        self.set(word::END, with_time(end, State::of_version(version) as u8));
+        self.set(word::DEPRECATED, with_time(version.deprecated_at, self.cell_kind() as u8));
+        let key_state = KeyState::of(self.get(word::NOT_BEFORE));
+        self.set(word::NOT_BEFORE, with_time(Some(version.not_before), key_state as u8));
+    }
+
+    /// Makes the entry deny: its row cannot be believed, or is gone.
+    pub(crate) fn set_unbelievable(&self, state: State, missing: Option<Generation>) {
+        self.set(word::END, with_time(None, state as u8));
+        let number = self.get(word::NUMBER) & 0xFFFF_FFFF;
+        self.set(word::NUMBER, (u64::from(missing.map_or(0, Generation::get)) << 32) | number);
+        (0..4).for_each(|n| self.set(word::DIGEST + n, 0));
+    }
+
+    pub(crate) fn set_key(&self, state: KeyState, owner: u32, profile: u32) {
+        let not_before = self.get(word::NOT_BEFORE) >> 6 << 6;
+        self.set(word::NOT_BEFORE, not_before | u64::from(state as u8));
+        self.set(word::OWNER, (u64::from(profile) << 32) | u64::from(owner));
+    }
+
+    /// Where the key's limits are counted.
+    #[inline]
+    pub(crate) fn cell_kind(&self) -> CellKind {
+        CellKind::of(self.get(word::DEPRECATED))
+    }
+
+    /// The word of the cell, as [`Entry::cell_kind`] says.
+    #[inline]
+    pub(crate) fn cell(&self) -> &[AtomicU64] {
+        self.words.get(word::CELL..=word::CELL).unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn cell_number(&self) -> u32 {
+        self.get(word::CELL) as u32
+    }
+
+    pub(crate) fn set_cell(&self, kind: CellKind, value: u64) {
+        self.set(word::DEPRECATED, self.get(word::DEPRECATED) >> 6 << 6 | u64::from(kind as u8));
+        self.set(word::CELL, value);
+    }
+
+    /// Takes over the cell of another version of the same key.
+    pub(crate) fn copy_cell(&self, of: &Self) {
+        self.set_cell(of.cell_kind(), of.get(word::CELL));
+    }
+
+    /// The number of the key's profile, while the key is believed.
+    pub(crate) fn profile(&self) -> Option<u32> {
+        let believed =
+            matches!(KeyState::of(self.get(word::NOT_BEFORE)), KeyState::Sound | KeyState::Revoked);
+        believed.then(|| (self.get(word::OWNER) >> 32) as u32)
+    }
+
+    /// Takes over what is known of the key from another of its versions.
+    pub(crate) fn copy_key(&self, of: &Self) {
+        let state = KeyState::of(of.get(word::NOT_BEFORE));
+        let owner = of.get(word::OWNER);
+        self.set_key(state, owner as u32, (owner >> 32) as u32);
+    }
+
+    pub(crate) fn clear(&self) {
+        self.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
+    }
+
+    /// Counts a grant; `true` where it is the first since the counts were taken.
+    #[inline]
+    pub(crate) fn count(&self, at: Timestamp) -> bool {
+        // The time first: whoever takes the count takes the time with it.
+        if self.get(word::LAST_USED) < at.unix_micros().unsigned_abs() {
+            self.set(word::LAST_USED, at.unix_micros().unsigned_abs());
+        }
+        self.words.get(word::ALLOWED).is_some_and(|allowed| allowed.fetch_add(1, Ordering::Release) == 0)
+    }
+
+    /// Takes the counts out.
+    pub(crate) fn take_counts(&self) -> (u64, Option<Timestamp>) {
+        let take = |word: usize| self.words.get(word).map_or(0, |word| word.swap(0, Ordering::Acquire));
+        let allowed = take(word::ALLOWED);
+        let last_used = Timestamp::from_unix_micros(take(word::LAST_USED).cast_signed()).ok();
+        (allowed, last_used.filter(|time| *time > Timestamp::MIN))
+    }
+}
+
+impl Facts {
+    /// The generation under which the key's row was written, where that is what is missing.
+    pub(crate) fn missing_of_key(&self) -> Option<Generation> {
+        (self.key_state == KeyState::Behind).then_some(Generation::new(self.owner))
+    }
+
+    /// What decides whether the version validates.
+    #[inline]
+    pub(crate) fn validity(&self) -> Validity {
+        let ended = match self.state {
+            State::Live | State::Leaving | State::Undelivered => None,
+            State::Revoked => Some(EndReason::Revoked),
+            State::Expired => Some(EndReason::Expired),
+            State::Retired => Some(EndReason::Retired),
+            // Nobody comes here whose row is not believed; if somebody did, it would be to no grant.
+            State::Cancelled | State::Absent | State::Tampered | State::Behind => Some(EndReason::Cancelled),
+        };
+        Validity {
+            revoked: self.key_state == KeyState::Revoked || self.state == State::Revoked,
+            ended,
+            end: self.end,
+            by: if self.state == State::Leaving { EndReason::Retired } else { EndReason::Expired },
+            delivered: self.state != State::Undelivered,
+            not_before: self.not_before,
+        }
+    }
+}
