@@ -3,6 +3,8 @@
 mod connection;
 mod error;
 mod file;
+mod identity;
+mod inspection;
 mod read;
 mod schema;
 #[cfg(test)]
@@ -43,13 +45,13 @@ impl SqliteOptions {
     /// [`SqliteOpenError`]; what the file holds was not changed.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteOpenError> {
         let path = file::resolve(path.as_ref())?;
-        let place = Place { path, busy_timeout: self.busy_timeout, process: std::process::id() };
-        let Connections { writer, reader, follower } = place.open()?;
+        let place = Place::new(path, self.busy_timeout);
+        let Connections { writer, reader, follower, files } = place.open()?;
         let place = Arc::new(place);
         Ok(SqliteStore {
-            writer: Held::new(Arc::clone(&place), Role::Writer, writer),
-            reader: Held::new(Arc::clone(&place), Role::Reader, reader),
-            follower: Held::new(Arc::clone(&place), Role::Reader, follower),
+            writer: Held::new(Arc::clone(&place), Role::Writer, writer, files),
+            reader: Held::new(Arc::clone(&place), Role::Reader, reader, files),
+            follower: Held::new(Arc::clone(&place), Role::Reader, follower, files),
             place,
         })
     }
@@ -94,7 +96,7 @@ impl fmt::Debug for SqliteStore {
 
 impl KeyStore for SqliteStore {
     fn head(&self) -> Result<Option<Head>, StoreError> {
-        self.reader.with(|connection| read::head(connection))
+        self.reader.with_in_place(|connection| read::head(connection))
     }
 
     fn get(&self, kind: RowKind, id: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
@@ -120,7 +122,7 @@ impl KeyStore for SqliteStore {
         limit: usize,
         each: &mut dyn FnMut(FeedItem<'_>),
     ) -> Result<FeedPage, StoreError> {
-        self.follower.with(|connection| read::feed(connection, since, limit, each))
+        self.follower.with_in_place(|connection| read::feed(connection, since, limit, each))
     }
 
     fn audit(
@@ -133,7 +135,7 @@ impl KeyStore for SqliteStore {
 
     fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
         let mut writer = self.writer.lock();
-        let done = write::commit(writer.connection().map_err(CommitError::NotWritten)?, changeset);
+        let done = write::commit(writer.connection_in_place().map_err(CommitError::NotWritten)?, changeset);
         if let Err(CommitError::Unknown(_)) = done {
             writer.lose();
             self.reader.lock().lose();
@@ -158,7 +160,7 @@ impl KeyStore for SqliteStore {
     }
 
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.writer.with(|connection| write::add_usage(connection, batch))
+        self.writer.with_in_place(|connection| write::add_usage(connection, batch))
     }
 
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
