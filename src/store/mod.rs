@@ -263,9 +263,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Forked => {
                 "the handle was inherited through a fork; open the store again in this process"
             }
-            StoreErrorKind::Moved => {
-                "the store's files were moved, deleted or exchanged; put them back, or open the store again"
-            }
+            StoreErrorKind::Moved => "the store's files were moved; put them back, or open the store again",
             StoreErrorKind::Other => "the store failed",
         })
     }

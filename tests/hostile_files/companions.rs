@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
-use keyrota::SqliteOpenError;
+use keyrota::{SqliteOpenError, SqliteStore};
 
 use crate::scene::{Scene, assert_error, make_fifo, open, works};
 
@@ -179,4 +180,18 @@ fn a_database_that_another_locks_for_ever_is_busy_and_not_waited_for() {
     other.execute_batch("COMMIT").unwrap();
     drop(other);
     assert_error!(scene.refused(), ForeignDatabase);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "how long a call waits is what is asked here")]
+fn opening_waits_once_for_as_long_as_it_was_told() {
+    let scene = Scene::new();
+    let other = scene.shell();
+    other.execute_batch("BEGIN EXCLUSIVE; CREATE TABLE t (a)").unwrap();
+    let timeout = Duration::from_millis(300);
+    let begun = Instant::now();
+    let error = SqliteStore::options().busy_timeout(timeout).open(scene.file()).unwrap_err();
+    assert_error!(error, Busy);
+    let waited = begun.elapsed();
+    assert!(waited >= timeout && waited < 10 * timeout, "{waited:?}");
 }

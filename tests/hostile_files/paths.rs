@@ -41,7 +41,8 @@ fn a_uri_is_refused_whatever_it_says() {
 #[test]
 fn a_file_that_is_named_like_a_uri_in_a_folder_is_a_file() {
     let scene = Scene::new();
-    for name in ["file:keys.db?mode=memory", "keys.db?immutable=1", "a%20b#c.db", ":memory:", " ", "ключ.db"] {
+    for name in ["file:keys.db?mode=memory", "keys.db?immutable=1", "a%20b#c.db", ":memory:", " ", "ключ.db"]
+    {
         let path = scene.folder().join(name);
         assert_eq!(works(&path), 1);
         assert_eq!(works(&path), 2, "the same file again");

@@ -47,7 +47,9 @@ pub(crate) fn things(folder: &Path) -> BTreeMap<OsString, Thing> {
 
 impl Scene {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        let memory = Path::new("/dev/shm");
+        let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        Self { folder: folder.unwrap() }
     }
 
     /// With a store in which [`works`] finds its keys, closed.
@@ -180,12 +182,13 @@ pub(crate) fn after(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
 
 /// Fails unless the error is of this variant.
 macro_rules! assert_error {
-    ($error:expr, $variant:ident $(, $($what:tt)+)?) => {{
+    ($error:expr, $variant:ident) => {
+        $crate::scene::assert_error!($error, $variant, "")
+    };
+    ($error:expr, $variant:ident, $($what:tt)+) => {{
         let error = $error;
-        assert!(
-            matches!(&error, keyrota::SqliteOpenError::$variant { .. }),
-            "{} instead of {}{}", error, stringify!($variant), [$(format!(" of {}", format_args!($($what)+)))?].concat()
-        );
+        let is_this = matches!(&error, keyrota::SqliteOpenError::$variant { .. });
+        assert!(is_this, "{error}, instead of {}: {}", stringify!($variant), format_args!($($what)+));
         error
     }};
 }

@@ -64,7 +64,7 @@ pub enum SqliteOpenError {
         /// How many names it has.
         names: u64,
     },
-    /// The folder of the file does not exist.
+    /// The folder of the file does not exist, or is none.
     #[error("the folder of {path:?} does not exist; make it first")]
     FolderMissing {
         /// The path.
@@ -221,7 +221,7 @@ pub enum SqliteOpenError {
         found: String,
     },
     /// SQLite could not open the file for some other reason.
-    #[error("{path:?} could not be opened: {source}")]
+    #[error("{path:?} could not be opened: {source}; see what SQLite says")]
     Store {
         /// The path.
         path: PathBuf,
@@ -258,6 +258,8 @@ pub(super) fn open_error(path: &Path, error: rusqlite::Error) -> SqliteOpenError
         Some(ffi::SQLITE_NOTADB) => return SqliteOpenError::NotADatabase { path },
         Some(ffi::SQLITE_CANTOPEN_SYMLINK) => return SqliteOpenError::SymbolicLink { path },
         Some(ffi::SQLITE_READONLY_DIRECTORY) => return SqliteOpenError::ReadOnlyFolder { path },
+        // A number in its header is of no known format.
+        Some(ffi::SQLITE_ERROR) => return SqliteOpenError::Corrupt { path, source: store_error(error) },
         _ => {}
     }
     match kind(&error) {

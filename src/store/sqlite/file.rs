@@ -28,12 +28,7 @@ pub(super) fn resolve(named: &Path) -> Result<PathBuf, SqliteOpenError> {
         return Err(SqliteOpenError::Directory { path: path() });
     };
     let directory = named.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let directory = fs::canonicalize(directory).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            SqliteOpenError::FolderMissing { path: path() }
-        }
-        _ => unreachable(named, source),
-    })?;
+    let directory = fs::canonicalize(directory).map_err(|source| unreachable(named, source))?;
     let resolved = directory.join(name);
     // SQLite's limit on Unix is 512 bytes, of which it keeps 8 for `-journal`.
     if cfg!(unix) && resolved.as_os_str().len() > 504 {
@@ -95,6 +90,7 @@ fn create(path: &Path) -> io::Result<()> {
 pub(super) fn unreachable(path: &Path, source: io::Error) -> SqliteOpenError {
     let path = path.to_owned();
     match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => SqliteOpenError::FolderMissing { path },
         io::ErrorKind::PermissionDenied => SqliteOpenError::FolderForbidden { path },
         _ => SqliteOpenError::Unreachable { path, source },
     }

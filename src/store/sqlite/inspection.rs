@@ -31,18 +31,28 @@ pub(super) fn inspect(path: &Path) -> Result<bool, SqliteOpenError> {
     may_write_in_folder(path)?;
     let length = found.as_ref().map_or(0, Metadata::len);
     if found_log.is_some() {
-        if length == 0 {
+        if length <= EMPTY {
             return Err(SqliteOpenError::LogWithoutDatabase { path: path.to_owned() });
         }
         if !is_log(&first_bytes(&log)?) {
             return Err(SqliteOpenError::NotALog { path: log });
         }
     }
-    if found_journal.is_some() && !is_spent(&first_bytes(&journal)?, length) {
+    let remains = match found_journal {
+        Some(_) => Journal::of(&first_bytes(&journal)?, length),
+        None => Journal::Spent,
+    };
+    if remains == Journal::Others {
         return Err(SqliteOpenError::Journal { path: path.to_owned() });
+    }
+    if length == EMPTY && remains == Journal::Spent {
+        return Err(SqliteOpenError::NotADatabase { path: path.to_owned() });
     }
     Ok(found.is_some())
 }
+
+/// SQLite takes a file of one byte for an empty one, and would write over it.
+const EMPTY: u64 = 1;
 
 /// Looks at one of the files; `None` if there is none.
 fn fit(path: &Path) -> Result<Option<Metadata>, SqliteOpenError> {
@@ -106,25 +116,34 @@ fn first_bytes(path: &Path) -> Result<Vec<u8>, SqliteOpenError> {
     }
 }
 
-/// Whether a write-ahead log may begin like this. A loss of power can leave a new one empty or full of zeros.
+/// Whether a write-ahead log may begin like this. A loss of power can leave a new one cut off or full of zeros.
 fn is_log(bytes: &[u8]) -> bool {
-    match bytes.first_chunk() {
-        Some(magic) => matches!(u32::from_be_bytes(*magic), 0 | 0x377f_0682 | 0x377f_0683),
-        None => bytes.iter().all(|byte| *byte == 0),
-    }
+    const MAGIC: [[u8; 4]; 3] = [[0x37, 0x7f, 0x06, 0x82], [0x37, 0x7f, 0x06, 0x83], [0; 4]];
+    let begun = bytes.get(..4).unwrap_or(bytes);
+    MAGIC.iter().any(|magic| magic.starts_with(begun))
 }
 
-/// Whether a journal that begins like this holds nothing of the file: it is over, or it is that of a founding, which
-/// was begun on no page and has written at most the first.
-fn is_spent(bytes: &[u8], length: u64) -> bool {
-    let word =
-        |at: usize| bytes.get(at..at + 4).and_then(|word| word.try_into().ok()).map(u32::from_be_bytes);
-    let (pages_before, page) = (word(16), word(24));
-    match bytes.first() {
-        None => true,
-        // Its header is wiped, or not written yet. On a file without pages SQLite would delete it all the same.
-        Some(0) if length > 0 => true,
-        _ => pages_before == Some(0) && page.is_some_and(|page| length <= page.into()),
+/// What the journal beside a file is to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Journal {
+    /// It is over, or not begun, and there is nothing in it that is not in the file.
+    Spent,
+    /// A store was being founded: it was begun on a file without pages, of which at most the first was written since.
+    Founding,
+    Others,
+}
+
+impl Journal {
+    fn of(bytes: &[u8], length: u64) -> Self {
+        let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+        let (pages_before, page) = (word(16), word(24));
+        match bytes.first() {
+            None => Self::Spent,
+            // Its header is wiped, or not written yet. Beside a file without pages SQLite would delete it all the same.
+            Some(0) if length > EMPTY => Self::Spent,
+            _ if pages_before == Some(0) && page.is_some_and(|page| length <= page.into()) => Self::Founding,
+            _ => Self::Others,
+        }
     }
 }
 
@@ -134,7 +153,7 @@ mod tests {
 
     #[test]
     fn a_log_is_known_by_its_first_four_bytes() {
-        for log in [&b""[..], &[0; 3], &[0; 28], &[0x37, 0x7f, 6, 0x82, 9], &[0x37, 0x7f, 6, 0x83]] {
+        for log in [&b""[..], &[0; 3], &[0; 28], &[0x37], &[0x37, 0x7f, 6, 0x82, 9], &[0x37, 0x7f, 6, 0x83]] {
             assert!(is_log(log), "{log:?}");
         }
         for other in [&b"x"[..], &[0, 0, 1], &[0, 0, 0, 1], &[0x37, 0x7f, 6, 0x84], b"SQLite format 3\0"] {
@@ -143,20 +162,32 @@ mod tests {
     }
 
     #[test]
-    fn only_a_founding_s_journal_and_one_that_is_over_are_spent() {
-        let journal = |pages: u8| {
-            let mut bytes = b"\xd9\xd5\x05\xf9\x20\xa1\x63\xd7".to_vec();
+    fn a_journal_is_a_founding_s_only_on_no_page_and_beside_one_at_most() {
+        let journal = |first: u8, pages: u8| {
+            let mut bytes = vec![first];
+            bytes.extend(b"\xd5\x05\xf9\x20\xa1\x63\xd7");
             bytes.extend([0, 0, 0, 0, 7, 7, 7, 7, 0, 0, 0, pages, 0, 0, 2, 0, 0, 0, 16, 0]);
             bytes
         };
-        assert!(is_spent(&journal(0), 0) && is_spent(&journal(0), 4_096));
-        assert!(!is_spent(&journal(0), 4_097), "more than a founding writes by a journal");
-        assert!(!is_spent(&journal(1), 0) && !is_spent(&journal(1), 4_096));
-        assert!(is_spent(b"", 0) && is_spent(b"", 9_999));
-        assert!(is_spent(&[0; 28], 9_999), "wiped");
-        let mut wiped = journal(1);
-        wiped[0] = 0;
-        assert!(is_spent(&wiped, 4_096) && !is_spent(&wiped, 0), "its pages are still in it");
-        assert!(!is_spent(b"text", 0) && !is_spent(b"text", 4_096));
+        let [founding, others] = [0, 1].map(|pages| journal(0xd9, pages));
+        for (bytes, length, expected) in [
+            (&founding[..], 0, Journal::Founding),
+            (&founding, 1, Journal::Founding),
+            (&founding, 4_096, Journal::Founding),
+            (&founding, 4_097, Journal::Others),
+            (&founding[..27], 0, Journal::Others),
+            (&others, 0, Journal::Others),
+            (&others, 4_096, Journal::Others),
+            (b"", 0, Journal::Spent),
+            (b"", 9_999, Journal::Spent),
+            (&[0; 28], 9_999, Journal::Spent),
+            (&journal(0, 1), 4_096, Journal::Spent),
+            (&journal(0, 1), 0, Journal::Others),
+            (&journal(0, 1), 1, Journal::Others),
+            (b"text", 0, Journal::Others),
+            (b"text", 4_096, Journal::Others),
+        ] {
+            assert_eq!(Journal::of(bytes, length), expected, "{bytes:?} beside {length} bytes");
+        }
     }
 }

@@ -39,10 +39,10 @@ impl SqliteOptions {
         self
     }
 
-    /// Opens the database file, or makes it with mode 0600.
+    /// Opens the database file, or makes it with mode 0600; see [`SqliteStore::open`].
     ///
     /// # Errors
-    /// [`SqliteOpenError`]; what the file holds was not changed.
+    /// [`SqliteOpenError`]; what lies there was not changed.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteOpenError> {
         let path = file::resolve(path.as_ref())?;
         let place = Place::new(path, self.busy_timeout);
@@ -74,10 +74,21 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the database file, or makes it with mode 0600.
+    /// Opens the database file, or makes it with mode 0600 under any umask.
+    ///
+    /// The file must belong to the effective user, root included, have one name, and be neither a link nor anything
+    /// but a regular file; so must what lies beside it as `-wal`, `-shm` and `-journal`. The folder may be named through
+    /// links; it must exist and be writable. A store that others may read or write, as a backup that was put back may
+    /// be, is taken and closed to them: mode 0600 from then on. An empty file is taken as new, unless a log lies
+    /// beside it. A migration that was cut off is taken up again.
+    ///
+    /// Do not move, delete or exchange the files while a handle is open. Commits, the feed and the flush of usage look
+    /// for that (some microseconds), and from then on the handle answers
+    /// [`StoreErrorKind::Moved`](crate::StoreErrorKind::Moved) until the files are back; a process that only validates
+    /// learns of it at its next flush.
     ///
     /// # Errors
-    /// [`SqliteOpenError`]; what the file holds was not changed.
+    /// [`SqliteOpenError`]; what lies there was not changed.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SqliteOpenError> {
         Self::options().open(path)
     }
