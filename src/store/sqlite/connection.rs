@@ -65,7 +65,7 @@ impl Place {
 
     /// Opens the connections to a file that is there.
     pub(super) fn prepare(&self) -> Result<Connections, SqliteOpenError> {
-        let before = Identity::of(&self.path);
+        let before = Identity::of_file(&self.path);
         self.accept_alone()?;
         let mut writer = self.connect()?;
         self.accept(&writer)?;
@@ -75,7 +75,7 @@ impl Place {
         let reader = self.connect_reader()?;
         let follower = self.connect_reader()?;
         let files = Identity::of(&self.path);
-        if !files.may_be_file_of(&before) {
+        if !files.may_be(&before) {
             let source = StoreErrorKind::Moved.into();
             return Err(SqliteOpenError::Store { path: self.path.clone(), source });
         }
@@ -90,7 +90,9 @@ impl Place {
 
     /// Opens one connection again, to a database that was open before.
     fn reopen(&self, role: Role, before: &Identity) -> Result<(Connection, Identity), StoreError> {
-        if !Identity::of(&self.path).may_be_file_of(before) {
+        // A log and a shared memory may be new ones: between two connections there may have been none.
+        let is_moved = || !Identity::of_file(&self.path).may_be(before);
+        if is_moved() {
             return Err(self.moved());
         }
         inspection::inspect(&self.path).map_err(reopen_error)?;
@@ -100,8 +102,7 @@ impl Place {
             return Err(StoreError::new(StoreErrorKind::Corrupt, "the database file was exchanged"));
         }
         self.configure(&connection, role).map_err(reopen_error)?;
-        let files = Identity::of(&self.path);
-        if files.may_be_file_of(before) { Ok((connection, files)) } else { Err(self.moved()) }
+        if is_moved() { Err(self.moved()) } else { Ok((connection, Identity::of(&self.path))) }
     }
 
     fn moved(&self) -> StoreError {
@@ -317,11 +318,12 @@ impl Slot {
     /// A file that was moved away is still read and written by whoever has it open, and by nobody else: what is
     /// read is of no time that others know, and what is written is lost.
     fn look(&self) -> Result<(), StoreError> {
+        let place = &self.place;
+        // The companions cost as much again each, which counts beside a reading of the feed, not beside a commit.
+        let is_thorough = self.role == Role::Writer || place.in_doubt.load(Ordering::Relaxed);
+        let seen = if is_thorough { Identity::of(&place.path) } else { Identity::of_file(&place.path) };
         let is_open = matches!(self.state, State::Open(_));
-        if is_open && !Identity::of(&self.place.path).may_be(&self.files) {
-            return Err(self.place.moved());
-        }
-        Ok(())
+        if is_open && !seen.may_be(&self.files) { Err(place.moved()) } else { Ok(()) }
     }
 
     fn opened(&mut self) -> Result<&mut Connection, StoreError> {

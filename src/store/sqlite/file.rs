@@ -50,10 +50,10 @@ pub(super) fn ensure(path: &Path) -> Result<(), SqliteOpenError> {
 }
 
 /// Takes every right from others than the owner, which a copy or a backup that was put back may have given.
+#[cfg(unix)]
 pub(super) fn keep_private(path: &Path) -> Result<(), SqliteOpenError> {
-    #[cfg(unix)]
+    use std::os::unix::fs::PermissionsExt as _;
     for path in [path.to_owned(), beside(path, "-wal"), beside(path, "-shm")] {
-        use std::os::unix::fs::PermissionsExt as _;
         let mode = || Some(fs::symlink_metadata(&path).ok()?.permissions().mode() & 0o7777);
         let is_open = |mode: &u32| mode & 0o077 != 0;
         if let Some(found) = mode().filter(is_open) {
@@ -65,6 +65,11 @@ pub(super) fn keep_private(path: &Path) -> Result<(), SqliteOpenError> {
             }
         }
     }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+pub(super) fn keep_private(_: &Path) -> Result<(), SqliteOpenError> {
     Ok(())
 }
 

@@ -27,18 +27,15 @@ impl Identity {
         Self([look(path), look(&beside(path, "-wal")), look(&beside(path, "-shm"))])
     }
 
-    /// Whether nothing is known to be another file, or gone.
-    pub(super) fn may_be(&self, other: &Self) -> bool {
-        self.0
-            .iter()
-            .zip(&other.0)
-            .all(|(a, b)| a == b || matches!((a, b), (Seen::Unknown, _) | (_, Seen::Unknown)))
+    /// The same of the database file alone.
+    pub(super) fn of_file(path: &Path) -> Self {
+        Self([look(path), Seen::Unknown, Seen::Unknown])
     }
 
-    /// The same of the database file alone.
-    pub(super) fn may_be_file_of(&self, other: &Self) -> bool {
-        let file = |identity: &Self| Self([identity.0[0], Seen::Unknown, Seen::Unknown]);
-        file(self).may_be(&file(other))
+    /// Whether nothing is known to be another file, or gone.
+    pub(super) fn may_be(&self, other: &Self) -> bool {
+        let mut pairs = self.0.iter().zip(&other.0);
+        pairs.all(|(a, b)| a == b || matches!((a, b), (Seen::Unknown, _) | (_, Seen::Unknown)))
     }
 }
 

@@ -88,19 +88,22 @@ fn fit(path: &Path) -> Result<Option<Metadata>, SqliteOpenError> {
     Ok(Some(found))
 }
 
+#[cfg(unix)]
 fn may_write_in_folder(path: &Path) -> Result<(), SqliteOpenError> {
-    #[cfg(unix)]
-    if let Some(folder) = path.parent() {
-        use rustix::fs::{Access, AtFlags, CWD, accessat};
-        use rustix::io::Errno;
-        match accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
-            Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
-                return Err(SqliteOpenError::ReadOnlyFolder { path: path.to_owned() });
-            }
-            // What else there is to say, making or opening a file says better.
-            _ => {}
+    use rustix::fs::{Access, AtFlags, CWD, accessat};
+    use rustix::io::Errno;
+    let folder = path.parent().unwrap_or(path);
+    match accessat(CWD, folder, Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+        Err(Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
+            Err(SqliteOpenError::ReadOnlyFolder { path: path.to_owned() })
         }
+        // What else there is to say, making or opening a file says better.
+        _ => Ok(()),
     }
+}
+
+#[cfg(not(unix))]
+fn may_write_in_folder(_: &Path) -> Result<(), SqliteOpenError> {
     Ok(())
 }
 
