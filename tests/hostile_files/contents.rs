@@ -2,9 +2,9 @@
 
 use std::fs;
 
-use keyrota::SqliteOpenError;
+use keyrota::{KeyStore as _, SqliteOpenError};
 
-use crate::scene::{Scene, assert_error, works};
+use crate::scene::{Scene, assert_error, open, works};
 
 /// Bytes that look random and are the same at each run.
 fn noise(length: usize) -> Vec<u8> {
@@ -61,6 +61,31 @@ fn a_sound_header_before_rubbish_is_refused() {
     spoilt[100..4_096].copy_from_slice(&noise(3_996));
     fs::write(scene.file(), &spoilt).unwrap();
     assert_error!(scene.refused(), Corrupt, "a spoilt first page");
+}
+
+#[test]
+fn a_byte_of_the_header_that_is_another_is_no_harm_or_refused_and_nothing_is_changed() {
+    let scene = Scene::founded();
+    let bytes = fs::read(scene.file()).unwrap();
+    let (mut taken, mut refused) = (0, 0);
+    for at in 0..100 {
+        for other in [0x00, 0x01, 0x7f, 0xff] {
+            let mut spoilt = bytes.clone();
+            spoilt[at] ^= other;
+            fs::write(scene.file(), &spoilt).unwrap();
+            match scene.opened_or_unchanged() {
+                Ok(store) => {
+                    taken += 1;
+                    store.head().unwrap();
+                    store.close().unwrap();
+                    assert!(open(scene.file()).is_ok(), "byte {at} by {other}");
+                }
+                Err(SqliteOpenError::Store { source, .. }) => panic!("byte {at} by {other}: {source:?}"),
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(taken > 100 && refused > 50, "{taken} taken, {refused} refused");
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn a_file_that_was_cut_off_while_open_grants_nothing_that_it_does_not_hold() {
 fn rights_that_are_taken_while_it_is_open_stop_nobody_who_has_it_open() {
     use std::os::unix::fs::PermissionsExt as _;
     let running = Running::new();
-    fs::set_permissions(running.scene.file(), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(running.scene.file(), fs::Permissions::from_mode(0o000)).unwrap();
     running.issue().unwrap();
     running.validator.validate(&running.token).unwrap();
     fs::set_permissions(running.scene.file(), fs::Permissions::from_mode(0o600)).unwrap();

@@ -99,6 +99,16 @@ impl Scene {
         other
     }
 
+    /// Opens the file, which may be refused, but then nothing is changed by it.
+    pub(crate) fn opened_or_unchanged(&self) -> Result<SqliteStore, SqliteOpenError> {
+        let before = things(self.folder());
+        let opened = open(self.file());
+        if let Err(error) = &opened {
+            assert_eq!(things(self.folder()), before, "changed by a refusal: {error}");
+        }
+        opened
+    }
+
     /// The error by which the file is refused, twice, and nothing is changed by it.
     pub(crate) fn refused(&self) -> SqliteOpenError {
         self.refused_as(self.file())
@@ -145,6 +155,7 @@ pub(crate) fn works(path: &Path) -> usize {
 const FOLDER: &str = "KEYROTA_TEST_FOLDER";
 
 /// Runs a test's body as an ordinary user, in a folder of its own: here, or if this is root, in a second process.
+#[allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 pub(crate) fn as_ordinary_user(test: &str, body: impl Fn(&Scene)) {
     const NOBODY: u32 = 65_534;
     let scene = Scene::new();

@@ -65,9 +65,10 @@ impl Place {
 
     /// Opens the connections to a file that is there.
     pub(super) fn prepare(&self) -> Result<Connections, SqliteOpenError> {
-        let before = Identity::of_file(&self.path);
         self.accept_alone()?;
         let mut writer = self.connect()?;
+        // Not before: an overlay file system may give a file another number when it is first opened for writing.
+        let before = Identity::of_file(&self.path);
         self.accept(&writer)?;
         file::keep_private(&self.path)?;
         self.configure(&writer, Role::Writer)?;
