@@ -69,7 +69,7 @@ fn a_byte_of_the_header_that_is_another_is_no_harm_or_refused_and_nothing_is_cha
     let bytes = fs::read(scene.file()).unwrap();
     let (mut taken, mut refused) = (0, 0);
     for at in 0..100 {
-        for other in [0x00, 0x01, 0x7f, 0xff] {
+        for other in [0x01, 0xff] {
             let mut spoilt = bytes.clone();
             spoilt[at] ^= other;
             fs::write(scene.file(), &spoilt).unwrap();
@@ -85,7 +85,7 @@ fn a_byte_of_the_header_that_is_another_is_no_harm_or_refused_and_nothing_is_cha
             }
         }
     }
-    assert!(taken > 100 && refused > 50, "{taken} taken, {refused} refused");
+    assert!(taken > 50 && refused > 50, "{taken} taken, {refused} refused");
 }
 
 #[test]
