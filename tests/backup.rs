@@ -241,9 +241,13 @@ fn nothing_is_written_over_and_nothing_is_left_behind_by_a_failure() {
     assert!(matches!(store.backup().to(&taken), Err(BackupError::Exists { .. })));
     assert_eq!(fs::read(&taken).unwrap(), b"mine");
     let nowhere = store.backup().to(stage.path("missing/backup.db"));
-    assert!(matches!(nowhere, Err(BackupError::Open(SqliteOpenError::Unreachable { .. }))));
+    assert!(matches!(nowhere, Err(BackupError::Open(SqliteOpenError::FolderMissing { .. }))));
     for path in ["", ":memory:"] {
-        assert!(matches!(store.backup().to(path), Err(BackupError::Open(SqliteOpenError::NoFile))));
+        let refused = store.backup().to(path);
+        assert!(matches!(
+            refused,
+            Err(BackupError::Open(SqliteOpenError::EmptyPath | SqliteOpenError::InMemory))
+        ));
     }
     assert_eq!(stage.names(), ["notes.txt"]);
     store.backup().to(stage.path("backup.db")).unwrap();

@@ -113,12 +113,11 @@ fn an_edit_that_is_undone_leaves_everything_as_it_was() {
 
 #[test]
 fn without_triggers_a_running_validator_keeps_what_it_knows_and_a_fresh_one_sees_the_edit() {
-    let triggers = ["row_displaced", "row_inserted", "row_updated", "row_renamed", "row_deleted"];
     for number in 0..corpus(&Scene::new()).len() {
         let scene = Scene::new();
         let edit = &corpus(&scene)[number];
         let shell = scene.shell();
-        triggers.iter().for_each(|name| shell.define(&format!("DROP TRIGGER {name}")));
+        shell.switch_triggers_off();
         let before = verdict(&scene.bed.validator, scene.token(edit.presented), edit.scope);
         shell.run(&edit.sql);
         // A row that says to come from the future is read all the same.
@@ -283,9 +282,7 @@ fn without_triggers_an_older_sound_row_revives_nothing_in_a_running_validator() 
     let scene = Scene::fresh();
     let shell = scene.shell();
     shell.keep_copies();
-    ["row_displaced", "row_inserted", "row_updated", "row_renamed", "row_deleted"]
-        .iter()
-        .for_each(|name| shell.define(&format!("DROP TRIGGER {name}")));
+    shell.switch_triggers_off();
     scene.bed.root().revoke((scene.key("cut"), v(1))).unwrap();
     assert_eq!(scene.bed.denial(scene.token("cut")), Some(DenialReason::Revoked));
     shell.put_back(&scene.version_row("cut"));

@@ -204,12 +204,18 @@ fn assert_verdict(scene: &Scene, what: &str, anchor: &AuditHead, expected: Audit
     let report = keys.check(None).unwrap();
     assert!(!report.is_sound() && report.audit == expected, "{what}: {report:?}");
     assert!(report.findings.is_empty(), "{what}: the rows are sound, {report:?}");
-    for validator in [&scene.bed.validator, &scene.bed.other_validator()] {
+    let fresh = (!is_another_table(what)).then(|| scene.bed.other_validator());
+    for validator in [&scene.bed.validator].into_iter().chain(&fresh) {
         scene.bystander_goes_on(validator, what);
         for name in ["revoked", "cut", "expired", "suspended"] {
             assert!(validator.validate(scene.token(name)).is_err(), "{what}: {name}");
         }
     }
+}
+
+/// The one edit that puts another table in the place of the log, with which no file is opened.
+fn is_another_table(what: &str) -> bool {
+    what == "a number twice"
 }
 
 #[test]
@@ -227,7 +233,14 @@ fn every_edit_of_the_log_is_found_where_it_begins_and_hinders_no_revocation() {
         let (what, sql, expected) = log_edits(anchor.seq).swap_remove(number);
         scene.shell().run(&sql);
         assert_verdict(&scene, what, &anchor, expected);
-        let scene = scene.reopened(|_| ());
+        // Another table in the place of the log is found before its entries are; who has it open goes on.
+        let scene = if is_another_table(what) {
+            let refused = keyrota::SqliteStore::open(scene.bed.place.file().unwrap()).unwrap_err();
+            assert!(matches!(refused, keyrota::SqliteOpenError::AlteredSchema { .. }), "{what}: {refused}");
+            scene
+        } else {
+            scene.reopened(|_| ())
+        };
         assert_verdict(&scene, what, &anchor, expected);
         scene.bed.root().revoke(scene.key("live")).unwrap();
         assert_eq!(scene.bed.denial(scene.token("live")), Some(DenialReason::Revoked), "{what}");
@@ -242,6 +255,9 @@ fn every_edit_of_the_log_of_a_closed_file_is_found_after_opening_it() {
         let scene = Scene::new();
         let anchor = scene.bed.keys.audit_head().unwrap();
         let (what, sql, expected) = log_edits(anchor.seq).swap_remove(number);
+        if is_another_table(what) {
+            continue;
+        }
         let scene = scene.reopened(|file| Shell::on(file).run(&sql));
         assert_verdict(&scene, what, &anchor, expected);
     }

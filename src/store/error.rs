@@ -24,6 +24,8 @@ pub enum StoreErrorKind {
     Closed,
     /// The handle was inherited through a fork; open the store again in the child.
     Forked,
+    /// The store's files were moved, deleted or exchanged under an open handle; put them back, or open the store again.
+    Moved,
     /// Anything else; see the source.
     Other,
 }
@@ -67,6 +69,7 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Forked => {
                 "the handle was inherited through a fork; open the store again in this process"
             }
+            StoreErrorKind::Moved => "the store's files were moved; put them back, or open the store again",
             StoreErrorKind::Other => "the store failed",
         })
     }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use keyrota::{CheckFinding, Demand, Denial, DenialClass, Grant, KeyId, NewKey, RoleName, Validator};
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
 use crate::common::{Bed, Place, START, at, owner, scope, v};
 
@@ -154,6 +155,12 @@ impl Shell {
             .execute_batch(&format!("BEGIN; {sql}; COMMIT"))
             .unwrap_or_else(|error| panic!("{sql}: {error}"));
         assert_ne!(self.0.total_changes(), before, "{sql} changed nothing");
+    }
+
+    /// As an editor who knows of them does, on its own connection: a dropped trigger would keep the file from being
+    /// opened again.
+    pub(crate) fn switch_triggers_off(&self) {
+        self.0.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false).unwrap();
     }
 
     pub(crate) fn define(&self, sql: &str) {

@@ -53,7 +53,7 @@ impl SqliteBackup<'_> {
         if place.is_inherited() {
             return Err(StoreErrorKind::Forked.into());
         }
-        let source = place.connect().map_err(store_error)?;
+        let source = place.connect_as(Role::Reader)?;
         let staged = Staged::copy(&source, path.as_ref())?;
         if !self.sealed_copies {
             staged.remove_sealed_copies()?;

@@ -1,15 +1,18 @@
 //! Connections: how one is opened, and how a handle holds its own.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
 
-use crate::store::sqlite::error::{SqliteOpenError, open_error, store_error};
-use crate::store::sqlite::{file, schema};
+use crate::store::sqlite::error::{SqliteOpenError, open_error, reopen_error, store_error};
+use crate::store::sqlite::identity::Identity;
+use crate::store::sqlite::{file, inspection, schema};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The first SQLite without the bug by which a reset of the write-ahead log could lose commits.
@@ -25,14 +28,17 @@ pub(super) struct Place {
     pub(super) busy_timeout: Duration,
     /// The process that opened it: SQLite's locks do not survive a fork, and a child that used or even closed the
     /// connections could damage the file.
-    pub(super) process: u32,
+    process: u32,
+    /// Once a name of the database was seen to stand for another file, each call looks before it answers.
+    in_doubt: AtomicBool,
 }
 
-/// The connections of a handle.
+/// The connections of a handle, and the files that they have open.
 pub(super) struct Connections {
     pub(super) writer: Connection,
     pub(super) reader: Connection,
     pub(super) follower: Connection,
+    pub(super) files: Identity,
 }
 
 /// What a connection may do.
@@ -43,6 +49,10 @@ pub(super) enum Role {
 }
 
 impl Place {
+    pub(super) fn new(path: PathBuf, busy_timeout: Duration) -> Self {
+        Self { path, busy_timeout, process: std::process::id(), in_doubt: AtomicBool::new(false) }
+    }
+
     /// Opens the store's connections, after making the file and its tables where they are missing.
     pub(super) fn open(&self) -> Result<Connections, SqliteOpenError> {
         if rusqlite::version_number() < OLDEST_ENGINE {
@@ -55,65 +65,121 @@ impl Place {
 
     /// Opens the connections to a file that is there.
     pub(super) fn prepare(&self) -> Result<Connections, SqliteOpenError> {
-        let mut writer = self.connect().map_err(|error| self.failed(error))?;
+        self.accept_alone()?;
+        let mut writer = self.connect()?;
+        // Not before: an overlay file system may give a file another number when it is first opened for writing.
+        let before = Identity::of_file(&self.path);
         self.accept(&writer)?;
+        file::keep_private(&self.path)?;
         self.configure(&writer, Role::Writer)?;
         schema::migrate(&mut writer, &self.path)?;
         let reader = self.connect_as(Role::Reader)?;
         let follower = self.connect_as(Role::Reader)?;
-        Ok(Connections { writer, reader, follower })
+        let files = Identity::of(&self.path);
+        if !files.may_be(&before) {
+            let source = StoreErrorKind::Moved.into();
+            return Err(SqliteOpenError::Store { path: self.path.clone(), source });
+        }
+        Ok(Connections { writer, reader, follower, files })
     }
 
     /// One more connection to a database that is open.
     pub(super) fn connect_as(&self, role: Role) -> Result<Connection, SqliteOpenError> {
-        let connection = self.connect().map_err(|error| self.failed(error))?;
+        let connection = self.connect()?;
         self.configure(&connection, role)?;
         Ok(connection)
     }
 
     /// Opens one connection again, to a database that was open before.
-    fn reopen(&self, role: Role) -> Result<Connection, StoreError> {
-        let other = |error| match error {
-            SqliteOpenError::Store { source, .. } => source,
-            error => StoreError::new(StoreErrorKind::Corrupt, error),
-        };
-        let connection = self.connect().map_err(store_error)?;
-        let found = self.accept(&connection).map_err(other)?;
+    fn reopen(&self, role: Role, before: &Identity) -> Result<(Connection, Identity), StoreError> {
+        // A log and a shared memory may be new ones: between two connections there may have been none.
+        let is_moved = || !Identity::of_file(&self.path).may_be(before);
+        if is_moved() {
+            return Err(self.moved());
+        }
+        inspection::inspect(&self.path).map_err(reopen_error)?;
+        let connection = self.connect().map_err(reopen_error)?;
+        let found = self.accept(&connection).map_err(reopen_error)?;
         if found != schema::SUPPORTED {
             return Err(StoreError::new(StoreErrorKind::Corrupt, "the database file was exchanged"));
         }
-        self.configure(&connection, role).map_err(other)?;
-        Ok(connection)
+        self.configure(&connection, role).map_err(reopen_error)?;
+        if is_moved() { Err(self.moved()) } else { Ok((connection, Identity::of(&self.path))) }
     }
 
-    /// A connection that has changed nothing yet. It makes no file and follows no symbolic link.
-    pub(super) fn connect(&self) -> rusqlite::Result<Connection> {
+    fn moved(&self) -> StoreError {
+        self.in_doubt.store(true, Ordering::Relaxed);
+        StoreErrorKind::Moved.into()
+    }
+
+    /// A connection that has changed nothing yet and does not wait. It makes no file and follows no symbolic link.
+    fn connect(&self) -> Result<Connection, SqliteOpenError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW
             | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        self.wait_for_others(&connection)?;
-        connection.set_prepared_statement_cache_capacity(64);
-        Ok(connection)
-    }
-
-    /// Puts the busy timeout in force.
-    pub(super) fn wait_for_others(&self, connection: &Connection) -> rusqlite::Result<()> {
-        // rusqlite panics on more milliseconds than fit an i32.
-        let longest = Duration::from_millis(i32::MAX.unsigned_abs().into());
-        connection.busy_timeout(self.busy_timeout.min(longest))
+        let connect = || {
+            let connection = Connection::open_with_flags(&self.path, flags)?;
+            connection.busy_timeout(Duration::ZERO)?;
+            connection.set_prepared_statement_cache_capacity(64);
+            // SQLite opens what it may not write for reading only, and says nothing.
+            Ok((connection.is_readonly(MAIN_DB)?, connection))
+        };
+        match connect().map_err(|error| self.failed(error))? {
+            (true, _) => Err(SqliteOpenError::ReadOnlyFile { path: self.path.clone() }),
+            (false, connection) => Ok(connection),
+        }
     }
 
     /// The schema of the database, when it is ours or empty; reads only.
     fn accept(&self, connection: &Connection) -> Result<u32, SqliteOpenError> {
+        let failed = |error| self.failed(error);
         // A log left by a crash would be written into the file when a refused connection closes.
         let spare = |on| connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, on);
-        spare(file::has_write_ahead_log(&self.path)).map_err(|error| self.failed(error))?;
-        let found = self.patiently(|| schema::recognise(connection)).map_err(|error| self.failed(error))?;
+        spare(file::has(&self.path, "-wal")).map_err(failed)?;
+        // In one transaction, because another process may be making the tables, or writing the log into the file.
+        let moment = self.patiently(|| {
+            let moment = connection.unchecked_transaction()?;
+            Ok((schema::recognise(&moment)?, moment))
+        });
+        let (found, moment) = moment.map_err(failed)?;
+        self.measure(found.bytes)?;
         let version = found.accept(&self.path)?;
-        spare(false).map_err(|error| self.failed(error))?;
+        if let Some(object) = schema::altered(&moment, version).map_err(failed)? {
+            return Err(SqliteOpenError::AlteredSchema { path: self.path.clone(), object });
+        }
+        moment.finish().map_err(failed)?;
+        spare(false).map_err(failed)?;
         Ok(version)
+    }
+
+    /// Looks at a log of a crash whose shared memory is gone without making that anew, as it would be left behind by a
+    /// refusal. It takes the database for itself; whoever has it open already has made the shared memory too.
+    fn accept_alone(&self) -> Result<(), SqliteOpenError> {
+        if !file::has(&self.path, "-wal") || file::has(&self.path, "-shm") {
+            return Ok(());
+        }
+        let alone = self.connect()?;
+        let locked = alone.pragma_update_and_check(None, "locking_mode", "EXCLUSIVE", |_| Ok(()));
+        locked.map_err(|error| self.failed(error))?;
+        match self.accept(&alone) {
+            Ok(_) | Err(SqliteOpenError::Busy { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Refuses a file whose end is missing: SQLite notices only whole pages. What a log holds need not be in the file.
+    fn measure(&self, expected: u64) -> Result<(), SqliteOpenError> {
+        let length = |path: &Path| fs::symlink_metadata(path).map(|found| found.len());
+        if length(&inspection::beside(&self.path, "-wal")).is_ok_and(|log| log > 0) {
+            return Ok(());
+        }
+        match length(&self.path) {
+            Ok(found) if found < expected => {
+                Err(SqliteOpenError::Truncated { path: self.path.clone(), found, expected })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Puts the settings in force that a connection has, not the file; and write-ahead logging, which the file
@@ -136,18 +202,23 @@ impl Place {
         if mode != "wal" {
             return Err(SqliteOpenError::NoWriteAheadLog { path: self.path.clone(), mode });
         }
+        self.wait_for_others(connection).map_err(|error| self.failed(error))?;
         if role == Role::Reader {
             connection.pragma_update(None, "query_only", true).map_err(|error| self.failed(error))?;
         }
         Ok(())
     }
 
-    /// Tries again while another process is opening the file too: SQLite answers *busy* at once, without waiting,
-    /// where two connections would wait for each other.
-    pub(super) fn patiently<T>(
-        &self,
-        mut attempt: impl FnMut() -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<T> {
+    /// Puts the busy timeout in force.
+    pub(super) fn wait_for_others(&self, connection: &Connection) -> rusqlite::Result<()> {
+        // rusqlite panics on more milliseconds than fit an i32.
+        let longest = Duration::from_millis(i32::MAX.unsigned_abs().into());
+        connection.busy_timeout(self.busy_timeout.min(longest))
+    }
+
+    /// Tries again while another process is opening the file too. SQLite's own waiting is no help, as it answers *busy*
+    /// at once where two connections would wait for each other; and it is off here, as it would wait at each attempt.
+    fn patiently<T>(&self, mut attempt: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         const PAUSE: Duration = Duration::from_millis(10);
         let mut waited = Duration::ZERO;
         loop {
@@ -181,6 +252,8 @@ pub(super) struct Slot {
     place: Arc<Place>,
     role: Role,
     state: State,
+    /// What the connection has open.
+    files: Identity,
     /// How often the connection was opened again.
     epoch: u64,
 }
@@ -193,8 +266,8 @@ enum State {
 }
 
 impl Held {
-    pub(super) fn new(place: Arc<Place>, role: Role, connection: Connection) -> Self {
-        Self(Mutex::new(Slot { place, role, state: State::Open(connection), epoch: 0 }))
+    pub(super) fn new(place: Arc<Place>, role: Role, connection: Connection, files: Identity) -> Self {
+        Self(Mutex::new(Slot { place, role, state: State::Open(connection), files, epoch: 0 }))
     }
 
     /// A panic in somebody's callback leaves at most a transaction open, and [`Slot::connection`] ends that.
@@ -209,11 +282,34 @@ impl Held {
     ) -> Result<T, StoreError> {
         work(self.lock().connection()?).map_err(store_error)
     }
+
+    /// Works with the connection, if its files are still where others look for them.
+    pub(super) fn with_in_place<T>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        work(self.lock().connection_in_place()?).map_err(store_error)
+    }
 }
 
 impl Slot {
     /// The connection, outside any transaction; opened again if it was lost.
     pub(super) fn connection(&mut self) -> Result<&mut Connection, StoreError> {
+        self.revive()?;
+        if self.place.in_doubt.load(Ordering::Relaxed) {
+            self.look()?;
+        }
+        self.opened()
+    }
+
+    /// The connection, once its files were seen to be still where others look for them.
+    pub(super) fn connection_in_place(&mut self) -> Result<&mut Connection, StoreError> {
+        self.revive()?;
+        self.look()?;
+        self.opened()
+    }
+
+    fn revive(&mut self) -> Result<(), StoreError> {
         if self.place.is_inherited() {
             return Err(StoreErrorKind::Forked.into());
         }
@@ -224,9 +320,25 @@ impl Slot {
             self.lose();
         }
         if let State::Lost = self.state {
-            self.state = State::Open(self.place.reopen(self.role)?);
+            let (connection, files) = self.place.reopen(self.role, &self.files)?;
+            (self.state, self.files) = (State::Open(connection), files);
             self.epoch += 1;
         }
+        Ok(())
+    }
+
+    /// A file that was moved away is still read and written by whoever has it open, and by nobody else: what is
+    /// read is of no time that others know, and what is written is lost.
+    fn look(&self) -> Result<(), StoreError> {
+        let place = &self.place;
+        // The companions cost as much again each, which counts beside a reading of the feed, not beside a commit.
+        let is_thorough = self.role == Role::Writer || place.in_doubt.load(Ordering::Relaxed);
+        let seen = if is_thorough { Identity::of(&place.path) } else { Identity::of_file(&place.path) };
+        let is_open = matches!(self.state, State::Open(_));
+        if is_open && !seen.may_be(&self.files) { Err(place.moved()) } else { Ok(()) }
+    }
+
+    fn opened(&mut self) -> Result<&mut Connection, StoreError> {
         match &mut self.state {
             State::Open(connection) => Ok(connection),
             State::Lost | State::Closed => Err(StoreErrorKind::Closed.into()),

@@ -4,6 +4,8 @@ mod backup;
 mod connection;
 mod error;
 mod file;
+mod identity;
+mod inspection;
 mod read;
 mod schema;
 #[cfg(test)]
@@ -41,19 +43,19 @@ impl SqliteOptions {
         self
     }
 
-    /// Opens the database file, or makes it with mode 0600.
+    /// Opens the database file, or makes it with mode 0600; see [`SqliteStore::open`].
     ///
     /// # Errors
-    /// [`SqliteOpenError`]; what the file holds was not changed.
+    /// [`SqliteOpenError`]; what lies there was not changed.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteOpenError> {
         let path = file::resolve(path.as_ref())?;
-        let place = Place { path, busy_timeout: self.busy_timeout, process: std::process::id() };
-        let Connections { writer, reader, follower } = place.open()?;
+        let place = Place::new(path, self.busy_timeout);
+        let Connections { writer, reader, follower, files } = place.open()?;
         let place = Arc::new(place);
         Ok(SqliteStore {
-            writer: Held::new(Arc::clone(&place), Role::Writer, writer),
-            reader: Held::new(Arc::clone(&place), Role::Reader, reader),
-            follower: Held::new(Arc::clone(&place), Role::Reader, follower),
+            writer: Held::new(Arc::clone(&place), Role::Writer, writer, files),
+            reader: Held::new(Arc::clone(&place), Role::Reader, reader, files),
+            follower: Held::new(Arc::clone(&place), Role::Reader, follower, files),
             remnants: AtomicBool::new(true),
             place,
         })
@@ -80,10 +82,21 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the database file, or makes it with mode 0600.
+    /// Opens the database file, or makes it with mode 0600 under any umask.
+    ///
+    /// The file must belong to the effective user, root included, have one name, and be neither a link nor anything
+    /// but a regular file; so must what lies beside it as `-wal`, `-shm` and `-journal`. The folder may be named through
+    /// links; it must exist and be writable. A store that others may read or write, as a backup that was put back may
+    /// be, is taken and closed to them: mode 0600 from then on. An empty file is taken as new, unless a log lies
+    /// beside it. A migration that was cut off is taken up again.
+    ///
+    /// Do not move, delete or exchange the files while a handle is open. Commits, the feed and the flush of usage look
+    /// for that (some microseconds), and from then on the handle answers
+    /// [`StoreErrorKind::Moved`](crate::StoreErrorKind::Moved) until the files are back; a process that only validates
+    /// learns of it at its next flush.
     ///
     /// # Errors
-    /// [`SqliteOpenError`]; what the file holds was not changed.
+    /// [`SqliteOpenError`]; what lies there was not changed.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SqliteOpenError> {
         Self::options().open(path)
     }
@@ -102,7 +115,7 @@ impl fmt::Debug for SqliteStore {
 
 impl KeyStore for SqliteStore {
     fn head(&self) -> Result<Option<Head>, StoreError> {
-        self.reader.with(|connection| read::head(connection))
+        self.reader.with_in_place(|connection| read::head(connection))
     }
 
     fn get(&self, kind: RowKind, id: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
@@ -128,7 +141,7 @@ impl KeyStore for SqliteStore {
         limit: usize,
         each: &mut dyn FnMut(FeedItem<'_>),
     ) -> Result<FeedPage, StoreError> {
-        self.follower.with(|connection| read::feed(connection, since, limit, each))
+        self.follower.with_in_place(|connection| read::feed(connection, since, limit, each))
     }
 
     fn audit(
@@ -144,7 +157,7 @@ impl KeyStore for SqliteStore {
         if changeset.deletes(RowKind::Sealed) {
             self.remnants.store(true, Ordering::Release);
         }
-        let done = write::commit(writer.connection().map_err(CommitError::NotWritten)?, changeset);
+        let done = write::commit(writer.connection_in_place().map_err(CommitError::NotWritten)?, changeset);
         if let Err(CommitError::Unknown(_)) = done {
             writer.lose();
             self.reader.lock().lose();
@@ -169,7 +182,7 @@ impl KeyStore for SqliteStore {
     }
 
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.writer.with(|connection| write::add_usage(connection, batch))
+        self.writer.with_in_place(|connection| write::add_usage(connection, batch))
     }
 
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! The schema: whose database it is, and the steps that bring it up to date.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
@@ -16,21 +17,31 @@ const STEPS: [&str; 1] = [concat!(include_str!("schema_1.sql"), include_str!("vi
 pub(super) const SUPPORTED: u32 = STEPS.len() as u32;
 
 /// What a database says about itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
     application: i32,
     version: i32,
     /// Whether it holds any table, index, view or trigger.
     is_empty: bool,
+    encoding: String,
+    /// How long the file has to be once the write-ahead log has gone into it.
+    pub(super) bytes: u64,
 }
 
 /// Reads what a database says about itself, and changes nothing. One statement, because one sees one moment:
 /// another process may be making the tables.
 pub(super) fn recognise(connection: &Connection) -> rusqlite::Result<Found> {
-    const SQL: &str = "SELECT application_id, user_version, NOT EXISTS (SELECT 1 FROM sqlite_schema) \
-        FROM pragma_application_id, pragma_user_version";
+    const SQL: &str = "SELECT application_id, user_version, NOT EXISTS (SELECT 1 FROM sqlite_schema), encoding, \
+            page_count * page_size \
+        FROM pragma_application_id, pragma_user_version, pragma_encoding, pragma_page_count, pragma_page_size";
     connection.query_row(SQL, [], |row| {
-        Ok(Found { application: row.get(0)?, version: row.get(1)?, is_empty: row.get(2)? })
+        Ok(Found {
+            application: row.get(0)?,
+            version: row.get(1)?,
+            is_empty: row.get(2)?,
+            encoding: row.get(3)?,
+            bytes: row.get::<_, i64>(4)?.unsigned_abs(),
+        })
     })
 }
 
@@ -38,15 +49,19 @@ impl Found {
     /// The schema, when the database is ours, or empty and nobody's.
     pub(super) fn accept(self, path: &Path) -> Result<u32, SqliteOpenError> {
         let path = || path.to_owned();
-        let nobodys = self.application == 0 && self.version == 0 && self.is_empty;
-        match u32::try_from(self.version) {
-            Ok(found) if self.application == APPLICATION_ID && found <= SUPPORTED => Ok(found),
-            Ok(found) if self.application == APPLICATION_ID => {
-                Err(SqliteOpenError::NewerSchema { path: path(), found, supported: SUPPORTED })
+        let is_ours = self.application == APPLICATION_ID;
+        let is_nobodys = self.application == 0 && self.version == 0 && self.is_empty;
+        let version = match u32::try_from(self.version) {
+            Ok(found) if is_ours && found > SUPPORTED => {
+                return Err(SqliteOpenError::NewerSchema { path: path(), found, supported: SUPPORTED });
             }
-            Ok(_) if nobodys => Ok(0),
-            _ => Err(SqliteOpenError::ForeignDatabase { path: path() }),
+            Ok(found) if is_ours || is_nobodys => found,
+            _ => return Err(SqliteOpenError::ForeignDatabase { path: path() }),
+        };
+        if self.encoding != "UTF-8" {
+            return Err(SqliteOpenError::ForeignEncoding { path: path(), encoding: self.encoding });
         }
+        Ok(version)
     }
 }
 
@@ -54,6 +69,32 @@ impl Found {
 pub(super) fn tables(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare("SELECT name FROM main.sqlite_schema WHERE type = 'table'")?;
     statement.query_map([], |row| row.get(0))?.collect()
+}
+
+/// A table, index, view or trigger: the table that it is of, and the statement that made it.
+type Objects = BTreeMap<(String, String), (String, Option<String>)>;
+
+fn objects(connection: &Connection) -> rusqlite::Result<Objects> {
+    let mut statement = connection.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema")?;
+    statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), (row.get(2)?, row.get(3)?))))?.collect()
+}
+
+/// What of a database's objects is not as the steps up to this schema made it: of ours any change, of the tables
+/// also what was added to them. Other tables and views may be there. A step that was once released is therefore
+/// never edited, not even in a comment within a statement.
+pub(super) fn altered(connection: &Connection, version: u32) -> rusqlite::Result<Option<String>> {
+    let made = Connection::open_in_memory()?;
+    for step in STEPS.iter().take(usize::try_from(version).unwrap_or(usize::MAX)) {
+        made.execute_batch(step)?;
+    }
+    let (expected, found) = (objects(&made)?, objects(connection)?);
+    let is_added = |(kind, name): &(String, String), (table, _): &(String, Option<String>)| {
+        let is_on_ours = expected.contains_key(&("table".to_owned(), table.clone()));
+        version == 0 || is_on_ours && !expected.contains_key(&(kind.clone(), name.clone()))
+    };
+    let changed = expected.iter().find(|(key, object)| found.get(*key) != Some(*object));
+    let wrong = changed.or_else(|| found.iter().find(|(key, object)| is_added(key, object)));
+    Ok(wrong.map(|((kind, name), _)| format!("{kind} {name:?}")))
 }
 
 /// Takes the steps that are missing, each in a transaction of its own together with the number that counts it.

@@ -79,6 +79,27 @@ fn a_lost_connection_is_opened_again_and_its_stamp_is_another() {
     assert_eq!(fixture.store.head().unwrap().unwrap().revision, revision);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_lost_connection_is_not_opened_again_to_another_file() {
+    let fixture = Fixture::new();
+    let (path, away) = (fixture.path(), fixture.folder.join("away.db"));
+    fixture.store.reader.lock().lose();
+    std::fs::rename(&path, &away).unwrap();
+    assert_eq!(fixture.store.head().unwrap_err().kind(), StoreErrorKind::Moved, "gone");
+    std::fs::copy(&away, &path).unwrap();
+    assert_eq!(fixture.store.head().unwrap_err().kind(), StoreErrorKind::Moved, "a copy");
+    std::fs::rename(&away, &path).unwrap();
+    std::os::unix::fs::symlink("elsewhere", fixture.folder.join("keys.db-journal")).unwrap();
+    assert_eq!(
+        fixture.store.head().unwrap_err().kind(),
+        StoreErrorKind::Corrupt,
+        "what must not lie beside it"
+    );
+    std::fs::remove_file(fixture.folder.join("keys.db-journal")).unwrap();
+    assert!(fixture.store.head().unwrap().is_some());
+}
+
 #[test]
 fn a_long_reading_keeps_no_validation_waiting() {
     let fixture = Fixture::new();

@@ -10,7 +10,7 @@ use rusqlite::config::DbConfig;
 use super::{FOLDER, Fixture, again, refused};
 use crate::store::KeyStore;
 use crate::store::sqlite::connection::Place;
-use crate::store::sqlite::{SqliteOpenError, SqliteStore, file, schema};
+use crate::store::sqlite::{SqliteOpenError, SqliteStore, schema};
 
 #[cfg(unix)]
 #[test]
@@ -33,37 +33,6 @@ fn all_its_files_are_for_their_owner_alone_whatever_the_umask() {
         assert!(run.status.success(), "{umask}: {}", String::from_utf8_lossy(&run.stderr));
         assert!(folder.path().join("keys.db").exists(), "the test ran there");
     }
-}
-
-#[test]
-fn a_path_that_names_no_regular_file_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    for path in ["", ":memory:"] {
-        assert!(matches!(refused(Path::new(path)), SqliteOpenError::NoFile), "{path:?}");
-    }
-    assert!(matches!(refused(folder.path()), SqliteOpenError::NotARegularFile { .. }));
-    assert!(matches!(refused(Path::new("..")), SqliteOpenError::NotARegularFile { .. }));
-    assert!(matches!(refused(&folder.path().join("no/keys.db")), SqliteOpenError::Unreachable { .. }));
-    assert!(matches!(refused(Path::new("a\0b")), SqliteOpenError::Unreachable { .. }));
-    #[cfg(unix)]
-    {
-        let link = folder.path().join("link.db");
-        std::os::unix::fs::symlink(folder.path().join("keys.db"), &link).unwrap();
-        assert!(matches!(refused(&link), SqliteOpenError::SymbolicLink { .. }), "to nothing");
-        fs::write(folder.path().join("keys.db"), b"").unwrap();
-        assert!(matches!(refused(&link), SqliteOpenError::SymbolicLink { .. }), "to a file");
-        std::os::unix::fs::symlink(folder.path(), folder.path().join("here")).unwrap();
-        assert!(SqliteStore::open(folder.path().join("here/other.db")).is_ok(), "a directory may be a link");
-    }
-}
-
-#[test]
-fn a_name_that_looks_like_a_uri_is_a_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("file:keys.db?mode=memory");
-    drop(SqliteStore::open(&path).unwrap());
-    assert!(fs::metadata(&path).unwrap().len() > 0);
-    assert!(!file::resolve(Path::new("file:keys.db")).unwrap().starts_with("file:"));
 }
 
 #[test]
@@ -163,12 +132,7 @@ fn connections_that_prepare_one_new_file_at_once_all_succeed() {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    let place = Place {
-                        path: path.clone(),
-                        busy_timeout: Duration::from_secs(5),
-                        process: std::process::id(),
-                    };
-                    place.prepare().unwrap();
+                    Place::new(path.clone(), Duration::from_secs(5)).prepare().unwrap();
                 });
             }
         });
