@@ -173,8 +173,9 @@ pub(super) struct Slot {
 
 enum State {
     Open(Connection),
-    /// Dropped after a failure; opened again when it is next needed.
-    Lost,
+    /// It failed, and is replaced when it is next needed. Until then it stays: with its last connection a process
+    /// gives up the memory that it shares with others, which cannot be had again while the disk is full.
+    Lost(Option<Connection>),
     Closed,
 }
 
@@ -193,7 +194,12 @@ impl Held {
         &self,
         work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        work(self.lock().connection()?).map_err(store_error)
+        let mut slot = self.lock();
+        let done = work(slot.connection()?).map_err(store_error);
+        if let Err(error) = &done {
+            slot.doubt(error);
+        }
+        done
     }
 }
 
@@ -209,13 +215,13 @@ impl Slot {
         {
             self.lose();
         }
-        if let State::Lost = self.state {
+        if let State::Lost(_) = self.state {
             self.state = State::Open(self.place.reopen(self.role)?);
             self.epoch += 1;
         }
         match &mut self.state {
             State::Open(connection) => Ok(connection),
-            State::Lost | State::Closed => Err(StoreErrorKind::Closed.into()),
+            State::Lost(_) | State::Closed => Err(StoreErrorKind::Closed.into()),
         }
     }
 
@@ -228,10 +234,21 @@ impl Slot {
         self.epoch
     }
 
-    /// Drops the connection, after a failure that leaves its view of the file in doubt.
+    /// Has the connection replaced, after a failure that leaves its view of the file in doubt.
     pub(super) fn lose(&mut self) {
-        if let State::Open(_) = self.state {
-            self.state = State::Lost;
+        if let State::Open(_) = self.state
+            && let State::Open(connection) = std::mem::replace(&mut self.state, State::Lost(None))
+        {
+            // One that cannot end its transaction would keep its lock for as long as it stays.
+            let is_free = connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
+            self.state = State::Lost(is_free.then_some(connection));
+        }
+    }
+
+    /// Has the connection replaced if this error can lie in what it holds of the file.
+    pub(super) fn doubt(&mut self, error: &StoreError) {
+        if matches!(error.kind(), StoreErrorKind::Io | StoreErrorKind::Corrupt) {
+            self.lose();
         }
     }
 
@@ -240,8 +257,10 @@ impl Slot {
             return Err(StoreErrorKind::Forked.into());
         }
         match std::mem::replace(&mut self.state, State::Closed) {
-            State::Open(connection) => connection.close().map_err(|(_, error)| store_error(error)),
-            State::Lost | State::Closed => Ok(()),
+            State::Open(connection) | State::Lost(Some(connection)) => {
+                connection.close().map_err(|(_, error)| store_error(error))
+            }
+            State::Lost(None) | State::Closed => Ok(()),
         }
     }
 }

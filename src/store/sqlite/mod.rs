@@ -134,10 +134,14 @@ impl KeyStore for SqliteStore {
     fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
         let mut writer = self.writer.lock();
         let done = write::commit(writer.connection().map_err(CommitError::NotWritten)?, changeset);
-        if let Err(CommitError::Unknown(_)) = done {
-            writer.lose();
-            self.reader.lock().lose();
-            self.follower.lock().lose();
+        match &done {
+            Err(CommitError::Unknown(_)) => {
+                writer.lose();
+                self.reader.lock().lose();
+                self.follower.lock().lose();
+            }
+            Err(CommitError::NotWritten(error)) => writer.doubt(error),
+            _ => {}
         }
         done
     }
@@ -146,7 +150,13 @@ impl KeyStore for SqliteStore {
     /// included; and how often the follower was opened again, because each connection counts for itself.
     fn stamp(&self) -> Result<Stamp, StoreError> {
         let mut follower = self.follower.lock();
-        let version = read::data_version(follower.connection()?).map_err(error::store_error)?;
+        let version = match read::data_version(follower.connection()?).map_err(error::store_error) {
+            Ok(version) => version,
+            Err(error) => {
+                follower.doubt(&error);
+                return Err(error);
+            }
+        };
         let mut stamp = [0; 48];
         let parts = version.to_le_bytes().into_iter().chain(follower.epoch().to_le_bytes());
         stamp.iter_mut().zip(parts).for_each(|(slot, byte)| *slot = byte);
