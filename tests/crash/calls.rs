@@ -42,6 +42,8 @@ pub(crate) enum Fate {
 pub(crate) struct Plan {
     /// What sorts of calls are counted.
     pub(crate) sorts: u8,
+    /// Only those on this file.
+    pub(crate) file: Option<File>,
     /// The first that fails, counted from zero.
     pub(crate) at: u64,
     /// Whether all later ones fail too.
@@ -95,7 +97,7 @@ pub(crate) fn end() -> (u64, u64) {
 
 /// How many calls of these sorts the work makes when none fails.
 pub(crate) fn count<T>(sorts: u8, work: impl FnOnce() -> T) -> (T, u64) {
-    plan(Plan { sorts, at: u64::MAX, for_ever: false, fate: Fate::Refused(libc::EIO) });
+    plan(Plan { sorts, file: None, at: u64::MAX, for_ever: false, fate: Fate::Refused(libc::EIO) });
     let done = work();
     (done, end().0)
 }
@@ -135,8 +137,11 @@ fn note(done: impl FnOnce() -> Done) {
 }
 
 /// What the plan says of a call of this sort.
-fn fate(sort: u8) -> Option<Fate> {
-    let plan = PLAN.try_with(Cell::get).ok().flatten().filter(|plan| plan.sorts & sort != 0)?;
+fn fate(sort: u8, file: File) -> Option<Fate> {
+    let plan = PLAN.try_with(Cell::get).ok().flatten()?;
+    if plan.sorts & sort == 0 || plan.file.is_some_and(|planned| planned != file) {
+        return None;
+    }
     let number = COUNT.replace(COUNT.get() + 1);
     let fails = number == plan.at || (plan.for_ever && number > plan.at);
     if fails {
@@ -196,8 +201,8 @@ fn die() -> ! {
 }
 
 /// A call that has an effect or not.
-fn whole(sort: u8, is_watched: bool, call: impl FnOnce() -> c_int) -> c_int {
-    match if is_watched { fate(sort) } else { None } {
+fn whole(sort: u8, file: Option<File>, call: impl FnOnce() -> c_int) -> c_int {
+    match file.and_then(|file| fate(sort, file)) {
         None => call(),
         Some(Fate::KilledBefore) => die(),
         Some(Fate::KilledWithin | Fate::KilledAfter) => {
@@ -233,7 +238,7 @@ fn write_some(
     if let Some(number) = REST.take() {
         return refuse(number) as ssize_t;
     }
-    match fate(sort::WRITE) {
+    match fate(sort::WRITE, file) {
         None => call(length),
         Some(Fate::KilledBefore) => die(),
         Some(Fate::KilledWithin) => {
@@ -259,7 +264,7 @@ fn write_some(
 
 fn sync(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
     let file = watched_or_folder(fd);
-    let answer = whole(sort::SYNC, file.is_some(), call);
+    let answer = whole(sort::SYNC, file, call);
     if let Some(file) = file {
         note(|| Done::Sync { file, succeeded: answer == 0 });
     }
@@ -268,7 +273,7 @@ fn sync(fd: c_int, call: impl FnOnce() -> c_int) -> c_int {
 
 fn cut(fd: c_int, length: off_t) -> c_int {
     let file = watched(fd);
-    whole(sort::TRUNCATE, file.is_some(), || {
+    whole(sort::TRUNCATE, file, || {
         // SAFETY: the caller's arguments, passed on.
         let answer = unsafe { libc::syscall(libc::SYS_ftruncate, fd, length) } as c_int;
         if let (Some(file), 0, Ok(length)) = (file, answer, u64::try_from(length)) {
@@ -279,7 +284,7 @@ fn cut(fd: c_int, length: off_t) -> c_int {
 }
 
 fn read_some(fd: c_int, call: impl FnOnce() -> ssize_t) -> ssize_t {
-    match watched(fd).and_then(|_| fate(sort::READ)) {
+    match watched(fd).and_then(|file| fate(sort::READ, file)) {
         Some(Fate::Refused(number)) => refuse(number) as ssize_t,
         _ => call(),
     }
@@ -352,7 +357,7 @@ extern "C" fn ftruncate64(fd: c_int, length: off_t) -> c_int {
 extern "C" fn unlink(path: *const c_char) -> c_int {
     // SAFETY: the caller's text, which ends in a zero.
     let file = if is_watched() { file_of(unsafe { CStr::from_ptr(path) }.to_bytes()) } else { None };
-    whole(sort::UNLINK, file.is_some(), || {
+    whole(sort::UNLINK, file, || {
         // SAFETY: the caller's argument, passed on.
         let answer = unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path, 0) } as c_int;
         if let (Some(file), 0) = (file, answer) {
@@ -360,4 +365,31 @@ extern "C" fn unlink(path: *const c_char) -> c_int {
         }
         answer
     })
+}
+
+/// Lets this process make no file longer than so many bytes; more is an error, not a signal.
+pub(crate) fn limit_files(bytes: u64) {
+    // SAFETY: plain numbers, and a structure that lives here.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        assert_eq!(libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit), 0);
+        limit.rlim_cur = bytes.min(limit.rlim_max);
+        assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0);
+    }
+}
+
+/// Puts a file system in memory in the place of a folder, for this thread alone and what it starts.
+pub(crate) fn mount_memory(folder: &std::path::Path, options: &str) -> std::io::Result<()> {
+    let text = |text: &str| std::ffi::CString::new(text).unwrap();
+    let (kind, options) = (text("tmpfs"), text(options));
+    let (root, place) = (text("/"), text(folder.to_str().unwrap()));
+    let none = std::ptr::null();
+    // SAFETY: texts that live here.
+    let done = unsafe {
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(none, root.as_ptr(), none, libc::MS_REC | libc::MS_PRIVATE, none.cast()) == 0
+            && libc::mount(kind.as_ptr(), place.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()) == 0
+    };
+    if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

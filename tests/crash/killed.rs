@@ -18,7 +18,7 @@ const FATES: [(&str, Fate); 3] =
 pub(crate) fn live(folder: &Path, at: u64, fate: &str) {
     let fate = FATES.iter().find(|(name, _)| *name == fate).unwrap().1;
     let mut story = Story::at(folder);
-    calls::plan(Plan { sorts: sort::LASTING, at, for_ever: false, fate });
+    calls::plan(Plan { sorts: sort::LASTING, file: None, at, for_ever: false, fate });
     for number in 0..ACTS.len() {
         story.act(number).unwrap();
         say(&format!("{number} {}", story.tokens.get(&number).map_or("-", String::as_str)));
@@ -26,7 +26,7 @@ pub(crate) fn live(folder: &Path, at: u64, fate: &str) {
 }
 
 fn kill_everywhere(template: &Template, step: u64) {
-    let course = Course::run(template.copy().path(), sort::LASTING);
+    let (course, _) = Course::run(template.copy().path(), sort::LASTING);
     for (act, calls) in ACTS.iter().zip(&course.calls) {
         println!("{act}: {calls} calls to be killed at");
     }

@@ -109,19 +109,26 @@ fn kinds(keys: &KeyManager) -> Vec<EventKind> {
 
 impl Course {
     /// Tells the story once without any fault, counting the calls of these sorts.
-    pub(crate) fn run(folder: &Path, sorts: u8) -> Self {
+    pub(crate) fn run(folder: &Path, sorts: u8) -> (Self, BTreeMap<usize, String>) {
         let mut story = Story::at(folder);
         let (mut last, mut lengths, mut calls) = (Vec::new(), vec![0], Vec::new());
         for number in 0..ACTS.len() {
             let (done, count) = crate::calls::count(sorts, || story.act(number));
             done.unwrap();
             calls.push(count);
+            crate::calls::milestone(number + 1);
             if ACTS[number] != "close" {
                 last = kinds(story.keys());
             }
             lengths.push(last.len());
         }
-        Self { kinds: last, lengths, calls }
+        (Self { kinds: last, lengths, calls }, story.tokens)
+    }
+
+    /// What is found is as it was when at least and at most so many acts were done.
+    pub(crate) fn assert_holds(&self, story: &Story, done: RangeInclusive<Progress>, context: &str) {
+        let length = |done: Progress| self.lengths[done.min(ACTS.len())];
+        self.look(story, length(*done.start())..=length(*done.end()), context);
     }
 
     /// Opens what a fault has left when so many acts had been acknowledged and `within` was going on: all that was
@@ -129,9 +136,8 @@ impl Course {
     pub(crate) fn assert_survives(&self, mut story: Story, done: Progress, context: &str) {
         story.forget_tokens_after(done);
         let folder = story.folder.clone();
-        let allowed = self.lengths[done]..=self.lengths[(done + 1).min(ACTS.len())];
         if done > 0 {
-            self.look(&story, allowed, context);
+            self.assert_holds(&story, done..=done + 1, context);
         }
         // Whatever had been going on is repeated under its request id, and then the rest of the story is told.
         story.open = None;
@@ -140,7 +146,7 @@ impl Course {
             story.act(number).unwrap_or_else(|error| panic!("{context}, repeating: {error}"));
         }
         story.open = None;
-        self.look(&story, self.kinds.len()..=self.kinds.len(), &format!("{context}, at the end"));
+        self.assert_holds(&story, ACTS.len()..=ACTS.len(), &format!("{context}, at the end"));
         story.act(0).unwrap();
         let used = usage(&folder, story.key_of("ada"));
         let twice = ACTS.get(done) == Some(&"use");

@@ -1,7 +1,7 @@
 //! Writes and syncs of the disk that fail: the caller is told what is certain, a repetition converges, what was to be
 //! revoked is denied, and the same process works on once the fault is over.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use keyrota::{
     AuditFilter, DenialReason, EventKind, KeyId, KeyManager, ManageError, ManualClock, NewKey, Stage,
@@ -16,7 +16,7 @@ use crate::stage::{
 
 /// One process at work on a database.
 pub(crate) struct Site {
-    pub(crate) folder: TempDir,
+    pub(crate) folder: Folder,
     pub(crate) clock: ManualClock,
     pub(crate) keys: KeyManager,
     pub(crate) validator: Validator,
@@ -26,6 +26,21 @@ pub(crate) struct Site {
     pub(crate) key: KeyId,
     pub(crate) old: String,
     pub(crate) token: String,
+}
+
+/// Where a site is.
+pub(crate) enum Folder {
+    Own(TempDir),
+    Lent(PathBuf),
+}
+
+impl Folder {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Own(folder) => folder.path(),
+            Self::Lent(folder) => folder,
+        }
+    }
 }
 
 /// The acts that are tried under faults.
@@ -41,10 +56,15 @@ pub(crate) const DEEDS: [Deed; 4] = [Deed::Issue, Deed::Rotate, Deed::Revoke, De
 
 impl Site {
     pub(crate) fn new(template: &Template) -> Self {
-        Self::at(template.copy())
+        Self::at(Folder::Own(template.copy()))
     }
 
-    pub(crate) fn at(folder: TempDir) -> Self {
+    /// In a folder that stays.
+    pub(crate) fn in_folder(folder: &Path) -> Self {
+        Self::at(Folder::Lent(folder.to_owned()))
+    }
+
+    fn at(folder: Folder) -> Self {
         let clock = ManualClock::new(start());
         let keys = manager(folder.path(), &clock);
         let validator = keys.validator().unwrap();
@@ -191,7 +211,7 @@ fn suffer_everywhere(
         for at in thinned(calls.saturating_sub(2).max(1), step) {
             for &fate in fates {
                 for for_ever in [false, true] {
-                    suffer(template, deed, Plan { sorts, at, for_ever, fate }, &mut seen);
+                    suffer(template, deed, Plan { sorts, file: None, at, for_ever, fate }, &mut seen);
                 }
             }
         }
@@ -228,7 +248,7 @@ fn opening_that_fails_anywhere_succeeds_when_it_is_tried_again() {
     for at in thinned(calls, 2) {
         for fate in [Fate::Refused(libc::EIO), Fate::Torn(libc::ENOSPC)] {
             for for_ever in [false, true] {
-                let plan = Plan { sorts: sort::LASTING, at, for_ever, fate };
+                let plan = Plan { sorts: sort::LASTING, file: None, at, for_ever, fate };
                 let folder = Template::Empty.copy();
                 let _ = calls::under(plan, || try_manager(folder.path(), &clock).map(drop));
                 let keys = manager(folder.path(), &clock);

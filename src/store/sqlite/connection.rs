@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use crate::store::sqlite::error::{SqliteOpenError, open_error, store_error};
 use crate::store::sqlite::{file, schema};
@@ -56,8 +56,12 @@ impl Place {
     /// Opens the connections to a file that is there.
     pub(super) fn prepare(&self) -> Result<Connections, SqliteOpenError> {
         let mut writer = self.connect().map_err(|error| self.failed(error))?;
+        let may_be_recovered = file::has_write_ahead_log(&self.path);
         self.accept(&writer)?;
         self.configure(&writer, Role::Writer)?;
+        if may_be_recovered {
+            self.make_durable(&writer).map_err(|error| self.failed(error))?;
+        }
         schema::migrate(&mut writer, &self.path)?;
         let reader = self.connect_reader()?;
         let follower = self.connect_reader()?;
@@ -134,6 +138,24 @@ impl Place {
             connection.pragma_update(None, "query_only", true).map_err(|error| self.failed(error))?;
         }
         Ok(())
+    }
+
+    /// Syncs the write-ahead log, and moves it into the file as far as that is possible.
+    ///
+    /// A process that was killed before the sync of its last commit has left that commit in the system's memory.
+    /// SQLite reads it from there as it reads any other, and whoever repeats the act's request is told that it is
+    /// done: so it must not be lost any more.
+    fn make_durable(&self, writer: &Connection) -> rusqlite::Result<()> {
+        let moved = self.patiently(|| {
+            let busy: bool = writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(0))?;
+            let refusal = || rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None);
+            if busy { Err(refusal()) } else { Ok(()) }
+        });
+        match moved.as_ref().map_err(rusqlite::Error::sqlite_error_code) {
+            // The sync of the log comes first, in whatever process is at it.
+            Err(Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)) => Ok(()),
+            _ => moved,
+        }
     }
 
     /// Tries again while another process is opening the file too: SQLite answers *busy* at once, without waiting,
