@@ -64,10 +64,22 @@ pub(crate) enum File {
 /// A call that left something behind, or tried to.
 #[derive(Clone, Debug)]
 pub(crate) enum Done {
-    Write { file: File, offset: u64, bytes: Vec<u8> },
-    Truncate { file: File, length: u64 },
-    Unlink { file: File },
-    Sync { file: File, succeeded: bool },
+    Write {
+        file: File,
+        offset: u64,
+        bytes: Vec<u8>,
+    },
+    Truncate {
+        file: File,
+        length: u64,
+    },
+    Unlink {
+        file: File,
+    },
+    Sync {
+        file: File,
+        succeeded: bool,
+    },
     /// Set by the test between two calls.
     Milestone(usize),
 }

@@ -129,7 +129,7 @@ impl Disk {
         for (file, number) in names {
             let mut bytes = Vec::new();
             for (change, state) in &self.files[*number] {
-                let mut stays = |random: &mut Random| match loss {
+                let stays = |random: &mut Random| match loss {
                     _ if *state == State::Lasting => true,
                     Loss::Nothing => true,
                     Loss::Everything => false,
@@ -139,6 +139,9 @@ impl Disk {
                 match change {
                     Change::Truncate { length } if stays(&mut random) => bytes.resize(*length as usize, 0),
                     Change::Truncate { .. } => {}
+                    Change::Write { offset, bytes: written } if *state == State::Lasting => {
+                        put(&mut bytes, *offset as usize, written);
+                    }
                     Change::Write { offset, bytes: written } => {
                         let mut at = 0;
                         while at < written.len() {

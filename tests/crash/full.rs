@@ -7,49 +7,75 @@ use keyrota::{DenialReason, EventKind, ManageError, ManualClock, NewKey, StoreEr
 
 use crate::calls::{self, Fate, File, Plan, sort};
 use crate::stage::{
-    Template, answers, assert_sound, assert_whole, child, folder, manager, owner, root, say, start, thinned, try_manager,
+    Template, answers, assert_sound, assert_whole, child, copy, folder, manager, owner, root, say, start,
+    thinned, try_manager,
 };
 use crate::write_errors::{DEEDS, Deed, Site, told};
 
-#[test]
-fn a_disk_that_is_full_at_any_write_is_full_and_the_same_process_works_on_once_there_is_room() {
+/// Does each deed on a disk that is full at each write, torn or not, once or for ever.
+fn fill_everywhere(template: &Template, step: u64) {
     let mut seen = Vec::new();
     for deed in DEEDS {
-        let dry = Site::new(&Template::Empty);
+        let dry = Site::new(template);
         let (done, calls) = calls::count(sort::WRITE, || dry.carry_out(deed));
         done.unwrap();
         println!("{deed:?}: {calls} writes to fail at");
-        for at in thinned(calls.saturating_sub(2), 3) {
+        for at in thinned(calls.saturating_sub(2), step) {
             for fate in [Fate::Refused(libc::ENOSPC), Fate::Torn(libc::ENOSPC)] {
                 for for_ever in [false, true] {
-                    let plan = Plan { sorts: sort::WRITE, file: None, at, for_ever, fate };
-                    let context = format!("{deed:?} under {plan:?}");
-                    let site = Site::new(&Template::Empty);
-                    let first = calls::under(plan, || {
-                        let first = site.carry_out(deed);
-                        assert_eq!(site.denial(&site.bystander), None, "{context}");
-                        if deed == Deed::Revoke {
-                            assert!(site.denial(&site.token).is_some(), "{context}: {first:?}");
-                        }
-                        first
-                    });
-                    if let Err(error) = &first {
-                        seen.push(told(error));
-                        assert_eq!(told(error).1, StoreErrorKind::Full, "{context}: {error}");
-                    }
-                    let second = site.carry_out(deed).unwrap_or_else(|error| panic!("{context}: {error}"));
-                    if let Ok(first) = first {
-                        assert_eq!(first, second, "{context}");
-                    }
-                    site.assert_done(deed, &second, &context);
-                    site.assert_works(&context);
+                    fill(
+                        template,
+                        deed,
+                        Plan { sorts: sort::WRITE, file: None, at, for_ever, fate },
+                        &mut seen,
+                    );
                 }
             }
         }
     }
-    seen.sort_unstable_by_key(|(told, _)| *told);
-    seen.dedup();
-    println!("{seen:?}");
+    assert_eq!(seen, [("not written", StoreErrorKind::Full)]);
+}
+
+fn fill(template: &Template, deed: Deed, plan: Plan, seen: &mut Vec<(&'static str, StoreErrorKind)>) {
+    let context = format!("{deed:?} under {plan:?}");
+    let site = Site::new(template);
+    let before = site.keys.audit_head().unwrap();
+    let first = calls::under(plan, || {
+        let first = site.carry_out(deed);
+        assert_eq!(site.denial(&site.bystander), None, "{context}");
+        if deed == Deed::Revoke {
+            assert!(site.denial(&site.token).is_some(), "{context}: {first:?}");
+        }
+        first
+    });
+    if let Err(error) = &first {
+        if !seen.contains(&told(error)) {
+            seen.push(told(error));
+        }
+        assert_eq!(told(error).1, StoreErrorKind::Full, "{context}: {error}");
+        // Nothing was written: neither for this process, nor for one that starts after a crash of this one.
+        if deed != Deed::Tick {
+            let successor = manager(copy(site.folder.path()).path(), &site.clock);
+            assert_eq!(site.keys.audit_head().unwrap(), before, "{context}");
+            assert_eq!(successor.audit_head().unwrap(), before, "{context}, after a crash");
+        }
+    }
+    let second = site.carry_out(deed).unwrap_or_else(|error| panic!("{context}: {error}"));
+    if let Ok(first) = first {
+        assert_eq!(first, second, "{context}");
+    }
+    site.assert_done(deed, &second, &context);
+    site.assert_works(&context);
+}
+
+#[test]
+fn a_disk_that_is_full_at_any_write_is_full_and_the_same_process_works_on_once_there_is_room() {
+    fill_everywhere(&Template::Empty, 4);
+}
+
+#[test]
+fn so_it_is_while_the_log_is_moved_into_the_file_and_begun_anew() {
+    fill_everywhere(&Template::Crashed, 4);
 }
 
 /// Writes until it cannot; then tells what it may and may not; then gets room, and tells again.
@@ -135,7 +161,7 @@ pub(crate) fn live_on_a_small_disk(folder: &Path) {
 
 #[test]
 fn a_store_that_a_crash_has_left_opens_on_a_full_disk() {
-    let bed = Template::Brimming.copy();
+    let bed = Template::Crashed.copy();
     let full = |file| Plan {
         sorts: sort::WRITE,
         file: Some(file),
@@ -147,7 +173,7 @@ fn a_store_that_a_crash_has_left_opens_on_a_full_disk() {
     let keys = calls::under(full(File::Database), || manager(bed.path(), &clock));
     assert_sound(&keys, "on a full disk");
     let log = Plan { sorts: sort::SYNC, fate: Fate::Refused(libc::EIO), ..full(File::Log) };
-    let bed = Template::Brimming.copy();
+    let bed = Template::Crashed.copy();
     let refused = calls::under(log, || try_manager(bed.path(), &clock).map(drop));
     assert!(refused.is_err(), "but not where nobody can tell what is durable");
     assert_sound(&manager(bed.path(), &clock), "afterwards");
@@ -157,8 +183,12 @@ fn a_store_that_a_crash_has_left_opens_on_a_full_disk() {
 #[test]
 fn what_is_told_of_a_full_disk_says_to_make_room() {
     let site = Site::new(&Template::Empty);
-    let plan = Plan { sorts: sort::WRITE, file: None, at: 0, for_ever: true, fate: Fate::Refused(libc::ENOSPC) };
+    let plan =
+        Plan { sorts: sort::WRITE, file: None, at: 0, for_ever: true, fate: Fate::Refused(libc::ENOSPC) };
     let error = calls::under(plan, || site.carry_out(Deed::Issue).unwrap_err());
-    assert!(matches!(&error, ManageError::NotWritten(error) if error.kind() == StoreErrorKind::Full), "{error}");
+    assert!(
+        matches!(&error, ManageError::NotWritten(error) if error.kind() == StoreErrorKind::Full),
+        "{error}"
+    );
     assert!(error.to_string().contains("make room"), "{error}");
 }

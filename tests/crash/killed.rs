@@ -75,5 +75,5 @@ fn a_process_that_is_killed_at_any_call_has_done_what_it_said_and_the_rest_once_
 
 #[test]
 fn so_has_one_that_is_killed_while_the_log_is_moved_into_the_file_and_begun_anew() {
-    kill_everywhere(&Template::Brimming, 4);
+    kill_everywhere(&Template::Crashed, 5);
 }

@@ -3,12 +3,7 @@
 //!
 //! The test program defines `pwrite`, `fsync` and their like itself. SQLite is linked into it, so that its calls come
 //! here first, where they are counted, killed, torn, refused or written down (see [`calls`]).
-#![cfg(all(
-    feature = "sqlite",
-    target_os = "linux",
-    target_env = "gnu",
-    target_pointer_width = "64"
-))]
+#![cfg(all(feature = "sqlite", target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

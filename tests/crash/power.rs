@@ -18,7 +18,7 @@ fn tell(template: &Template) -> Told {
     let bed = template.copy();
     let before = match template {
         Template::Empty => Disk::new(),
-        Template::Brimming => Disk::holding([
+        Template::Crashed => Disk::holding([
             (File::Database, std::fs::read(database(bed.path())).unwrap()),
             (File::Log, std::fs::read(log(bed.path())).unwrap()),
         ]),
@@ -80,12 +80,12 @@ fn cut_the_power_everywhere(template: &Template, step: u64) {
 
 #[test]
 fn a_loss_of_power_at_any_call_takes_nothing_that_was_acknowledged() {
-    cut_the_power_everywhere(&Template::Empty, 1);
+    cut_the_power_everywhere(&Template::Empty, 2);
 }
 
 #[test]
 fn nor_does_it_while_the_log_is_moved_into_the_file_and_begun_anew() {
-    cut_the_power_everywhere(&Template::Brimming, 4);
+    cut_the_power_everywhere(&Template::Crashed, 5);
 }
 
 /// The successor reads what its predecessor has written, and may not take it for durable.
@@ -121,7 +121,8 @@ fn what_is_confirmed_after_a_sync_has_failed_survives_a_loss_of_power() {
         for for_ever in [false, true] {
             calls::record();
             let site = Site::new(&Template::Empty);
-            let plan = Plan { sorts: sort::SYNC, file: None, at: 0, for_ever, fate: Fate::Refused(libc::EIO) };
+            let plan =
+                Plan { sorts: sort::SYNC, file: None, at: 0, for_ever, fate: Fate::Refused(libc::EIO) };
             let first = calls::under(plan, || {
                 let first = site.carry_out(deed);
                 assert!(site.denial(&site.bystander).is_none());

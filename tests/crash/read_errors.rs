@@ -1,8 +1,8 @@
 //! Reads of the disk that fail: whoever asks is told so and never gets a guess, and the next call works.
 
 use keyrota::{
-    DenialReason, KeyId, KeyManager, KeyStore as _, ManageError, ReadError, SqliteStore, StoreErrorKind, Unavailable,
-    Validator,
+    DenialReason, KeyId, KeyManager, KeyStore as _, ManageError, ReadError, SqliteStore, StoreErrorKind,
+    Unavailable, Validator,
 };
 
 use crate::calls::{self, Fate, Plan, sort};
@@ -104,9 +104,10 @@ fn an_act_that_cannot_read_says_so_and_is_done_once_when_it_is_repeated() {
 
 #[test]
 fn a_look_that_cannot_read_is_an_error_of_reading_and_the_next_one_sees_all() {
+    type Look = fn(&KeyManager, KeyId) -> Result<(), ManageError>;
     let site = Site::new(&Template::Empty);
     let mut failures = 0;
-    let looks: [fn(&KeyManager, KeyId) -> Result<(), ManageError>; 4] = [
+    let looks: [Look; 4] = [
         |keys, _| keys.audit_head().map(drop),
         |keys, _| keys.verify_audit().map(drop),
         |keys, _| keys.check(None).map(drop),

@@ -1,7 +1,7 @@
 //! What the tests stand on: folders, templates of databases, child processes.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -72,17 +72,18 @@ pub(crate) fn try_manager(folder: &Path, clock: &ManualClock) -> Result<KeyManag
 pub(crate) enum Template {
     /// No file at all.
     Empty,
-    /// A store with a log that a crash has left, and that the next act fills up to where SQLite moves it into the file.
-    Brimming,
+    /// A store with a log that a crash has left: opening moves it into the file, and the next act begins it anew, above
+    /// what it held.
+    Crashed,
 }
 
 impl Template {
     /// A folder of its own with the files of the template.
     pub(crate) fn copy(&self) -> TempDir {
         let folder = folder();
-        if let Self::Brimming = self {
-            static BRIMMING: OnceLock<(Vec<u8>, Vec<u8>)> = OnceLock::new();
-            let (file, tail) = BRIMMING.get_or_init(brimming);
+        if let Self::Crashed = self {
+            static CRASHED: OnceLock<(Vec<u8>, Vec<u8>)> = OnceLock::new();
+            let (file, tail) = CRASHED.get_or_init(crashed);
             std::fs::write(database(folder.path()), file).unwrap();
             std::fs::write(log(folder.path()), tail).unwrap();
         }
@@ -107,20 +108,13 @@ pub(crate) fn copy(from: &Path) -> TempDir {
     folder
 }
 
-fn brimming() -> (Vec<u8>, Vec<u8>) {
-    /// SQLite moves the log into the file once it has so many frames.
-    const FULL: u64 = 1_000;
-    const FRAME: u64 = 4_096 + 24;
+fn crashed() -> (Vec<u8>, Vec<u8>) {
     let folder = folder();
     let keys = manager(folder.path(), &ManualClock::new(start()));
-    loop {
+    for _ in 0..15 {
         keys.by(root()).issue(NewKey::new(owner("crowd"), "one").unwrap()).unwrap();
-        let frames = std::fs::metadata(log(folder.path())).unwrap().len() / FRAME;
-        assert!(frames < FULL, "the act before this one left too little room");
-        if frames > FULL - 15 {
-            return files(folder.path());
-        }
     }
+    files(folder.path())
 }
 
 /// Each row is as the library wrote it, the audit log's chain is whole, and the rows say what the log says.
@@ -140,10 +134,18 @@ pub(crate) fn assert_whole(folder: &Path, context: &str) {
 
 /// Carries out orders in a child process of this same program, to its end.
 pub(crate) fn child(orders: &str) -> Output {
+    begin_child(orders).wait_with_output().unwrap()
+}
+
+/// The same; it is talked to by its input and output.
+pub(crate) fn begin_child(orders: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["child_entry", "--exact", "--nocapture", "--test-threads=1"])
         .env(ORDERS, orders)
-        .output()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap()
 }
 

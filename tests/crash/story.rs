@@ -67,7 +67,8 @@ impl Story {
                 self.open = Some((keys, validator));
             }
             ("issue", whose) => {
-                let issued = self.request(name).issue(NewKey::new(owner(whose), "ci").unwrap()).map_err(tell)?;
+                let issued =
+                    self.request(name).issue(NewKey::new(owner(whose), "ci").unwrap()).map_err(tell)?;
                 self.tokens.insert(number, issued.token.expose().to_owned());
             }
             ("rotate", _) => {
@@ -112,12 +113,12 @@ impl Course {
     pub(crate) fn run(folder: &Path, sorts: u8) -> (Self, BTreeMap<usize, String>) {
         let mut story = Story::at(folder);
         let (mut last, mut lengths, mut calls) = (Vec::new(), vec![0], Vec::new());
-        for number in 0..ACTS.len() {
+        for (number, name) in ACTS.iter().enumerate() {
             let (done, count) = crate::calls::count(sorts, || story.act(number));
             done.unwrap();
             calls.push(count);
             crate::calls::milestone(number + 1);
-            if ACTS[number] != "close" {
+            if *name != "close" {
                 last = kinds(story.keys());
             }
             lengths.push(last.len());

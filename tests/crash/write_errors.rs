@@ -1,6 +1,7 @@
 //! Writes and syncs of the disk that fail: the caller is told what is certain, a repetition converges, what was to be
 //! revoked is denied, and the same process works on once the fault is over.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use keyrota::{
@@ -9,9 +10,10 @@ use keyrota::{
 };
 use tempfile::TempDir;
 
-use crate::calls::{self, Fate, Plan, sort};
+use crate::calls::{self, Fate, File, Plan, sort};
 use crate::stage::{
-    HOUR, Template, assert_sound, assert_whole, copy, manager, owner, root, start, thinned, try_manager,
+    ANSWER, HOUR, Template, assert_sound, assert_whole, begin_child, copy, database, log, manager, owner,
+    root, say, start, thinned, try_manager,
 };
 
 /// One process at work on a database.
@@ -128,7 +130,11 @@ impl Site {
         for folder in [self.folder.path(), copy(self.folder.path()).path()] {
             let other = manager(folder, &self.clock);
             assert_eq!(other.audit_head().unwrap(), self.keys.audit_head().unwrap(), "{context}");
-            assert_eq!(other.validator().unwrap().validate(&self.token).is_ok(), verdict.is_none(), "{context}");
+            assert_eq!(
+                other.validator().unwrap().validate(&self.token).is_ok(),
+                verdict.is_none(),
+                "{context}"
+            );
         }
         assert_whole(self.folder.path(), context);
     }
@@ -180,7 +186,11 @@ fn suffer(template: &Template, deed: Deed, plan: Plan, seen: &mut Vec<(&'static 
     let (_, failed) = calls::end();
     assert!(failed > 0, "{context}: no such call");
     if let (Deed::Revoke, Some(_)) = (deed, unlucky) {
-        assert_eq!(site.denial(&site.token), Some(DenialReason::Revoked), "{context}: no repetition has succeeded");
+        assert_eq!(
+            site.denial(&site.token),
+            Some(DenialReason::Revoked),
+            "{context}: no repetition has succeeded"
+        );
     }
     if unlucky == Some("not written") {
         assert_eq!(site.count(EventKind::KeyRevoked), 0, "{context}");
@@ -229,14 +239,14 @@ fn a_sync_that_fails_leaves_the_outcome_open_and_a_repetition_converges() {
 #[test]
 fn a_write_that_fails_or_is_torn_leaves_the_outcome_open_and_a_repetition_converges() {
     let fates = [Fate::Refused(libc::EIO), Fate::Torn(libc::EIO), Fate::Denied(libc::EIO)];
-    let seen = suffer_everywhere(&Template::Empty, sort::LASTING, &fates, 5);
+    let seen = suffer_everywhere(&Template::Empty, sort::LASTING, &fates, 6);
     assert!(seen.contains(&("unknown", StoreErrorKind::Io)), "{seen:?}");
 }
 
 #[test]
 fn so_it_is_while_the_log_is_moved_into_the_file_and_begun_anew() {
     let fates = [Fate::Refused(libc::EIO), Fate::Torn(libc::EIO)];
-    suffer_everywhere(&Template::Brimming, sort::LASTING, &fates, 11);
+    suffer_everywhere(&Template::Crashed, sort::LASTING, &fates, 11);
 }
 
 #[test]
@@ -260,5 +270,70 @@ fn opening_that_fails_anywhere_succeeds_when_it_is_tried_again() {
     }
 }
 
-/// Placed here for the children.
-pub(crate) fn hold_the_lock(_folder: &Path) {}
+#[test]
+fn a_log_that_cannot_be_moved_into_the_file_fails_no_commit_and_is_moved_later() {
+    for number in [libc::EIO, libc::ENOSPC] {
+        let site = Site::new(&Template::Empty);
+        let length = |file: fn(&Path) -> PathBuf| std::fs::metadata(file(site.folder.path())).unwrap().len();
+        let issue = || {
+            site.keys.by(root()).issue(NewKey::new(owner("crowd"), "one").unwrap()).unwrap();
+        };
+        while length(log) < 900 * 4_120 {
+            issue();
+        }
+        let before = length(database);
+        let sorts = sort::WRITE | sort::SYNC;
+        let plan =
+            Plan { sorts, file: Some(File::Database), at: 0, for_ever: true, fate: Fate::Refused(number) };
+        calls::under(plan, || {
+            while length(log) < 1_100 * 4_120 {
+                issue();
+                assert_eq!(site.denial(&site.token), None);
+            }
+        });
+        assert_eq!(length(database), before, "nothing was moved");
+        let context = format!("error {number}");
+        let successor = manager(copy(site.folder.path()).path(), &site.clock);
+        assert_eq!(successor.audit_head().unwrap(), site.keys.audit_head().unwrap(), "{context}");
+        issue();
+        assert!(length(database) > before, "it was moved");
+        site.assert_works(&context);
+        assert_sound(&site.keys, &context);
+        assert_whole(site.folder.path(), &context);
+    }
+}
+
+/// What a child does: it holds the lock for writing until it is told to let go, by the end of its input.
+pub(crate) fn hold_the_lock(folder: &Path) {
+    let shell = rusqlite::Connection::open(database(folder)).unwrap();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    say("held");
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+    shell.execute_batch("ROLLBACK").unwrap();
+}
+
+#[test]
+fn a_lock_that_another_process_holds_for_too_long_is_busy_and_nothing_was_written() {
+    for deed in DEEDS {
+        let context = format!("{deed:?}");
+        let site = Site::new(&Template::Empty);
+        let before = site.keys.audit_head().unwrap();
+        let mut holder = begin_child(&format!("hold {}", site.folder.path().display()));
+        let mut output = BufReader::new(holder.stdout.take().unwrap());
+        let mut line = String::new();
+        while !line.contains(ANSWER) {
+            line.clear();
+            assert!(output.read_line(&mut line).unwrap() > 0, "{context}: the holder has ended");
+        }
+        let error = site.carry_out(deed).unwrap_err();
+        assert_eq!(told(&error), ("not written", StoreErrorKind::Busy), "{context}: {error}");
+        assert_eq!(site.keys.audit_head().unwrap(), before, "{context}");
+        assert_eq!(site.denial(&site.bystander), None, "{context}: validation goes on");
+        let expected = (deed == Deed::Revoke).then_some(DenialReason::Revoked);
+        assert_eq!(site.denial(&site.token), expected, "{context}");
+        drop(holder.stdin.take());
+        assert!(holder.wait().unwrap().success());
+        let shown = site.carry_out(deed).unwrap();
+        site.assert_done(deed, &shown, &context);
+    }
+}
