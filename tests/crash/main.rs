@@ -3,6 +3,8 @@
 //!
 //! The test program defines `pwrite`, `fsync` and their like itself. SQLite is linked into it, so that its calls come
 //! here first, where they are counted, killed, torn, refused or written down (see [`calls`]).
+//!
+//! Where there are too many calls for every run, each so-manieth is tried; `KEYROTA_CRASH_ALL=1` tries them all.
 #![cfg(all(feature = "sqlite", target_os = "linux", target_env = "gnu", target_pointer_width = "64"))]
 #![allow(
     clippy::unwrap_used,
