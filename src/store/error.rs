@@ -18,7 +18,8 @@ pub enum StoreErrorKind {
     ReadOnly,
     /// Reading or writing failed.
     Io,
-    /// What the store read back is not what a store writes.
+    /// What the store read back is not what a store writes, or its disk could not read it at all: SQLite does not
+    /// tell the one from the other.
     Corrupt,
     /// The store was closed.
     Closed,
@@ -64,7 +65,9 @@ impl fmt::Display for StoreError {
             StoreErrorKind::Full => "the store has no room left; make room and try again",
             StoreErrorKind::ReadOnly => "the store cannot be written by this process; check its permissions",
             StoreErrorKind::Io => "the store could not be read or written",
-            StoreErrorKind::Corrupt => "the store is damaged; restore a backup",
+            StoreErrorKind::Corrupt => {
+                "the store is damaged, or its disk cannot read it; check the disk, and restore a backup if this stays"
+            }
             StoreErrorKind::Closed => "the store was closed",
             StoreErrorKind::Forked => {
                 "the handle was inherited through a fork; open the store again in this process"

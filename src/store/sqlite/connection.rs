@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, ffi};
 
-use crate::store::sqlite::error::{SqliteOpenError, open_error, reopen_error, store_error};
+use crate::store::sqlite::error::{SqliteOpenError, open_error, reopen_error};
 use crate::store::sqlite::identity::Identity;
 use crate::store::sqlite::{file, inspection, schema};
 use crate::store::{StoreError, StoreErrorKind};
@@ -30,7 +30,7 @@ pub(super) struct Place {
     /// connections could damage the file.
     process: u32,
     /// Once a name of the database was seen to stand for another file, each call looks before it answers.
-    in_doubt: AtomicBool,
+    pub(super) in_doubt: AtomicBool,
 }
 
 /// The connections of a handle, and the files that they have open.
@@ -69,9 +69,13 @@ impl Place {
         let mut writer = self.connect()?;
         // Not before: an overlay file system may give a file another number when it is first opened for writing.
         let before = Identity::of_file(&self.path);
+        let may_be_recovered = file::has(&self.path, "-wal");
         self.accept(&writer)?;
         file::keep_private(&self.path)?;
         self.configure(&writer, Role::Writer)?;
+        if may_be_recovered {
+            self.make_durable(&writer).map_err(|error| self.failed(error))?;
+        }
         schema::migrate(&mut writer, &self.path)?;
         let reader = self.connect_as(Role::Reader)?;
         let follower = self.connect_as(Role::Reader)?;
@@ -91,7 +95,7 @@ impl Place {
     }
 
     /// Opens one connection again, to a database that was open before.
-    fn reopen(&self, role: Role, before: &Identity) -> Result<(Connection, Identity), StoreError> {
+    pub(super) fn reopen(&self, role: Role, before: &Identity) -> Result<(Connection, Identity), StoreError> {
         // A log and a shared memory may be new ones: between two connections there may have been none.
         let is_moved = || !Identity::of_file(&self.path).may_be(before);
         if is_moved() {
@@ -107,7 +111,7 @@ impl Place {
         if is_moved() { Err(self.moved()) } else { Ok((connection, Identity::of(&self.path))) }
     }
 
-    fn moved(&self) -> StoreError {
+    pub(super) fn moved(&self) -> StoreError {
         self.in_doubt.store(true, Ordering::Relaxed);
         StoreErrorKind::Moved.into()
     }
@@ -209,6 +213,24 @@ impl Place {
         Ok(())
     }
 
+    /// Syncs the write-ahead log, and moves it into the file as far as that is possible.
+    ///
+    /// A process that was killed before the sync of its last commit has left that commit in the system's memory.
+    /// SQLite reads it from there as it reads any other, and whoever repeats the act's request is told that it is
+    /// done: so it must not be lost any more.
+    fn make_durable(&self, writer: &Connection) -> rusqlite::Result<()> {
+        let moved = self.patiently(|| {
+            let busy: bool = writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(0))?;
+            let refusal = || rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None);
+            if busy { Err(refusal()) } else { Ok(()) }
+        });
+        match moved.as_ref().map_err(rusqlite::Error::sqlite_error_code) {
+            // The sync of the log comes first, in whatever process is at it.
+            Err(Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy)) => Ok(()),
+            _ => moved,
+        }
+    }
+
     /// Puts the busy timeout in force.
     pub(super) fn wait_for_others(&self, connection: &Connection) -> rusqlite::Result<()> {
         // rusqlite panics on more milliseconds than fit an i32.
@@ -242,136 +264,5 @@ impl Place {
 
     fn failed(&self, error: rusqlite::Error) -> SqliteOpenError {
         open_error(&self.path, error)
-    }
-}
-
-/// One of a handle's connections, behind a lock of its own.
-pub(super) struct Held(Mutex<Slot>);
-
-pub(super) struct Slot {
-    place: Arc<Place>,
-    role: Role,
-    state: State,
-    /// What the connection has open.
-    files: Identity,
-    /// How often the connection was opened again.
-    epoch: u64,
-}
-
-enum State {
-    Open(Connection),
-    /// Dropped after a failure; opened again when it is next needed.
-    Lost,
-    Closed,
-}
-
-impl Held {
-    pub(super) fn new(place: Arc<Place>, role: Role, connection: Connection, files: Identity) -> Self {
-        Self(Mutex::new(Slot { place, role, state: State::Open(connection), files, epoch: 0 }))
-    }
-
-    /// A panic in somebody's callback leaves at most a transaction open, and [`Slot::connection`] ends that.
-    pub(super) fn lock(&self) -> MutexGuard<'_, Slot> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Works with the connection.
-    pub(super) fn with<T>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
-        work(self.lock().connection()?).map_err(store_error)
-    }
-
-    /// Works with the connection, if its files are still where others look for them.
-    pub(super) fn with_in_place<T>(
-        &self,
-        work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
-    ) -> Result<T, StoreError> {
-        work(self.lock().connection_in_place()?).map_err(store_error)
-    }
-}
-
-impl Slot {
-    /// The connection, outside any transaction; opened again if it was lost.
-    pub(super) fn connection(&mut self) -> Result<&mut Connection, StoreError> {
-        self.revive()?;
-        if self.place.in_doubt.load(Ordering::Relaxed) {
-            self.look()?;
-        }
-        self.opened()
-    }
-
-    /// The connection, once its files were seen to be still where others look for them.
-    pub(super) fn connection_in_place(&mut self) -> Result<&mut Connection, StoreError> {
-        self.revive()?;
-        self.look()?;
-        self.opened()
-    }
-
-    fn revive(&mut self) -> Result<(), StoreError> {
-        if self.place.is_inherited() {
-            return Err(StoreErrorKind::Forked.into());
-        }
-        if let State::Open(connection) = &self.state
-            && !connection.is_autocommit()
-            && connection.execute_batch("ROLLBACK").is_err()
-        {
-            self.lose();
-        }
-        if let State::Lost = self.state {
-            let (connection, files) = self.place.reopen(self.role, &self.files)?;
-            (self.state, self.files) = (State::Open(connection), files);
-            self.epoch += 1;
-        }
-        Ok(())
-    }
-
-    /// A file that was moved away is still read and written by whoever has it open, and by nobody else: what is
-    /// read is of no time that others know, and what is written is lost.
-    fn look(&self) -> Result<(), StoreError> {
-        let place = &self.place;
-        // The companions cost as much again each, which counts beside a reading of the feed, not beside a commit.
-        let is_thorough = self.role == Role::Writer || place.in_doubt.load(Ordering::Relaxed);
-        let seen = if is_thorough { Identity::of(&place.path) } else { Identity::of_file(&place.path) };
-        let is_open = matches!(self.state, State::Open(_));
-        if is_open && !seen.may_be(&self.files) { Err(place.moved()) } else { Ok(()) }
-    }
-
-    fn opened(&mut self) -> Result<&mut Connection, StoreError> {
-        match &mut self.state {
-            State::Open(connection) => Ok(connection),
-            State::Lost | State::Closed => Err(StoreErrorKind::Closed.into()),
-        }
-    }
-
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    /// Drops the connection, after a failure that leaves its view of the file in doubt.
-    pub(super) fn lose(&mut self) {
-        if let State::Open(_) = self.state {
-            self.state = State::Lost;
-        }
-    }
-
-    pub(super) fn close(&mut self) -> Result<(), StoreError> {
-        if self.place.is_inherited() {
-            return Err(StoreErrorKind::Forked.into());
-        }
-        match std::mem::replace(&mut self.state, State::Closed) {
-            State::Open(connection) => connection.close().map_err(|(_, error)| store_error(error)),
-            State::Lost | State::Closed => Ok(()),
-        }
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if self.place.is_inherited() {
-            // The parent's connection: it must not be closed here.
-            std::mem::forget(std::mem::replace(&mut self.state, State::Closed));
-        }
     }
 }

@@ -4,6 +4,7 @@ mod backup;
 mod connection;
 mod error;
 mod file;
+mod held;
 mod identity;
 mod inspection;
 mod read;
@@ -19,10 +20,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::store::sqlite::connection::{Connections, Held, Place, Role};
+use crate::store::sqlite::connection::{Connections, Place, Role};
+use crate::store::sqlite::held::Held;
 use crate::store::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    RowFilter, RowKind, RowRef, Stamp, StoreError, UsageBatch, UsageEntry,
+    RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageEntry,
 };
 
 pub use backup::SqliteBackup;
@@ -158,10 +160,14 @@ impl KeyStore for SqliteStore {
             self.remnants.store(true, Ordering::Release);
         }
         let done = write::commit(writer.connection_in_place().map_err(CommitError::NotWritten)?, changeset);
-        if let Err(CommitError::Unknown(_)) = done {
-            writer.lose();
-            self.reader.lock().lose();
-            self.follower.lock().lose();
+        match &done {
+            Err(CommitError::Unknown(_)) => {
+                writer.lose();
+                self.reader.lock().lose();
+                self.follower.lock().lose();
+            }
+            Err(CommitError::NotWritten(error)) => writer.doubt(error),
+            _ => {}
         }
         done
     }
@@ -170,7 +176,13 @@ impl KeyStore for SqliteStore {
     /// included; and how often the follower was opened again, because each connection counts for itself.
     fn stamp(&self) -> Result<Stamp, StoreError> {
         let mut follower = self.follower.lock();
-        let version = read::data_version(follower.connection()?).map_err(error::store_error)?;
+        let version = match read::data_version(follower.connection()?).map_err(error::store_error) {
+            Ok(version) => version,
+            Err(error) => {
+                follower.doubt(&error);
+                return Err(error);
+            }
+        };
         let mut stamp = [0; 48];
         let parts = version.to_le_bytes().into_iter().chain(follower.epoch().to_le_bytes());
         stamp.iter_mut().zip(parts).for_each(|(slot, byte)| *slot = byte);
@@ -204,7 +216,11 @@ impl KeyStore for SqliteStore {
         if !matches!(done, Ok(true)) {
             self.remnants.store(true, Ordering::Release);
         }
-        done.map(drop)
+        match done {
+            // Like a reader in the way: it is for the next time.
+            Err(error) if error.kind() == StoreErrorKind::Full => Ok(()),
+            done => done.map(drop),
+        }
     }
 
     fn close(&self) -> Result<(), StoreError> {
