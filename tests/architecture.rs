@@ -372,8 +372,12 @@ fn there_is_no_background_thread() {
 }
 
 #[test]
-fn nothing_is_unsafe() {
-    let unsafes = |module: &Module| has_word(module, |word| word == "unsafe");
+fn only_the_stamp_is_unsafe() {
+    const FILES: &[&str] = &["src/store/sqlite/stamp.rs"];
+    let unsafes = |module: &Module| {
+        let is_listed = FILES.iter().any(|file| module.file == Path::new(file));
+        has_word(module, |word| word == "unsafe").filter(|_| !is_listed)
+    };
     assert_eq!(outside(&source::library(), &[], unsafes), [""; 0]);
     assert_eq!(outside(&planted_crate("validate", "fn f() { unsafe { g() } }"), &[], unsafes).len(), 1);
 }

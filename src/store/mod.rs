@@ -12,6 +12,7 @@ pub(crate) mod memory;
 mod row;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+mod stamp;
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -20,7 +21,6 @@ use std::error::Error;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::time::Timestamp;
 
@@ -30,22 +30,7 @@ pub use head::Head;
 pub(crate) use head::HeadBody;
 pub(crate) use row::RowFault;
 pub use row::{Revision, Row, RowIndex, RowIndexRef, RowKind, RowMac, RowRef};
-
-/// A value that differs whenever anybody has committed to the store since it was last read.
-///
-/// Only equality means anything, and only between stamps of one handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Stamp(pub [u8; 48]);
-
-/// How fresh a stamp is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Freshness {
-    /// A stamp read after anybody's commit returned differs from one read before it began.
-    Exact,
-    /// A commit shows in the stamp after at most this long.
-    Within(Duration),
-}
+pub use stamp::{Freshness, Stamp};
 
 /// Which rows of a kind to read, and in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -33,6 +33,8 @@ pub(super) struct Connections {
     pub(super) writer: Connection,
     pub(super) reader: Connection,
     pub(super) follower: Connection,
+    /// Keeps SQLite's shared memory mapped for stamps.
+    pub(super) anchor: Connection,
 }
 
 /// What a connection may do.
@@ -61,13 +63,19 @@ impl Place {
         schema::migrate(&mut writer, &self.path)?;
         let reader = self.connect_reader()?;
         let follower = self.connect_reader()?;
-        Ok(Connections { writer, reader, follower })
+        let anchor = self.connect_reader()?;
+        Ok(Connections { writer, reader, follower, anchor })
     }
 
     fn connect_reader(&self) -> Result<Connection, SqliteOpenError> {
         let reader = self.connect().map_err(|error| self.failed(error))?;
         self.configure(&reader, Role::Reader)?;
         Ok(reader)
+    }
+
+    /// Whether this is a forked child's copy of what its parent opened.
+    pub(super) fn is_inherited(&self) -> bool {
+        self.process != std::process::id()
     }
 
     /// Opens one connection again, to a database that was open before.
@@ -200,7 +208,7 @@ impl Held {
 impl Slot {
     /// The connection, outside any transaction; opened again if it was lost.
     pub(super) fn connection(&mut self) -> Result<&mut Connection, StoreError> {
-        if self.is_inherited() {
+        if self.place.is_inherited() {
             return Err(StoreErrorKind::Forked.into());
         }
         if let State::Open(connection) = &self.state
@@ -219,11 +227,6 @@ impl Slot {
         }
     }
 
-    /// Whether this is a forked child's copy of its parent's handle.
-    fn is_inherited(&self) -> bool {
-        self.place.process != std::process::id()
-    }
-
     pub(super) fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -235,8 +238,21 @@ impl Slot {
         }
     }
 
+    /// Brings what the log holds into the database file, as far as nobody else is in the way.
+    pub(super) fn empty_the_log(&mut self) -> Result<(), StoreError> {
+        if self.place.is_inherited() {
+            return Err(StoreErrorKind::Forked.into());
+        }
+        let State::Open(connection) = &self.state else { return Ok(()) };
+        let checkpoint = || {
+            connection.busy_timeout(Duration::ZERO)?;
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        };
+        checkpoint().map_err(store_error)
+    }
+
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
-        if self.is_inherited() {
+        if self.place.is_inherited() {
             return Err(StoreErrorKind::Forked.into());
         }
         match std::mem::replace(&mut self.state, State::Closed) {
@@ -248,7 +264,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.is_inherited() {
+        if self.place.is_inherited() {
             // The parent's connection: it must not be closed here.
             std::mem::forget(std::mem::replace(&mut self.state, State::Closed));
         }

@@ -3,8 +3,10 @@
 mod connection;
 mod error;
 mod file;
+mod header;
 mod read;
 mod schema;
+mod stamp;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -16,24 +18,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::store::sqlite::connection::{Connections, Held, Place, Role};
+use crate::store::sqlite::stamp::Anchor;
 use crate::store::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
     RowFilter, RowKind, RowRef, Stamp, StoreError, UsageBatch, UsageEntry,
 };
 
 pub use error::SqliteOpenError;
+pub use stamp::StampFallback;
 
 /// How a [`SqliteStore`] is opened.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SqliteOptions {
     busy_timeout: Duration,
+    query_stamps: bool,
 }
 
 impl SqliteOptions {
     /// How long to wait for another process's write before answering *busy*. Default 5 seconds.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
+        self
+    }
+
+    /// Asks SQLite for each stamp with a query instead of reading its shared memory. As exact, and about a thousand
+    /// times slower; for a platform on which the shared memory is not to be trusted. Default: only where the store
+    /// finds out itself that it cannot be read; see [`SqliteStore::stamp_fallback`].
+    pub fn query_stamps(mut self, wanted: bool) -> Self {
+        self.query_stamps = wanted;
         self
     }
 
@@ -44,12 +57,14 @@ impl SqliteOptions {
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteOpenError> {
         let path = file::resolve(path.as_ref())?;
         let place = Place { path, busy_timeout: self.busy_timeout, process: std::process::id() };
-        let Connections { writer, reader, follower } = place.open()?;
+        let Connections { writer, reader, follower, anchor } = place.open()?;
         let place = Arc::new(place);
+        let anchor = Anchor::new(Arc::clone(&place), anchor, &writer, !self.query_stamps);
         Ok(SqliteStore {
             writer: Held::new(Arc::clone(&place), Role::Writer, writer),
             reader: Held::new(Arc::clone(&place), Role::Reader, reader),
             follower: Held::new(Arc::clone(&place), Role::Reader, follower),
+            anchor,
             place,
         })
     }
@@ -69,6 +84,7 @@ pub struct SqliteStore {
     /// Apart from the reader, so that validation never waits for somebody's long reading.
     follower: Held,
     writer: Held,
+    anchor: Anchor,
 }
 
 impl SqliteStore {
@@ -82,7 +98,26 @@ impl SqliteStore {
 
     /// Settings to change before opening.
     pub fn options() -> SqliteOptions {
-        SqliteOptions { busy_timeout: Duration::from_secs(5) }
+        SqliteOptions { busy_timeout: Duration::from_secs(5), query_stamps: false }
+    }
+
+    /// Why each stamp costs a query, if it does; [`Freshness::ExactByQuery`] then. A validation of an unchanged store
+    /// takes some microseconds longer, and is as strict.
+    #[must_use]
+    pub fn stamp_fallback(&self) -> Option<StampFallback> {
+        self.anchor.fallback()
+    }
+
+    /// The stamp where it takes more than reading shared memory, or the reason why there is none.
+    #[cold]
+    fn query_stamp(&self) -> Result<Stamp, StoreError> {
+        self.anchor.check_again()?;
+        if let Some(stamp) = self.anchor.stamp() {
+            return Ok(stamp);
+        }
+        let mut follower = self.follower.lock();
+        let version = read::data_version(follower.connection()?).map_err(error::store_error)?;
+        Ok(self.anchor.stamp_of(version, follower.epoch()))
     }
 }
 
@@ -94,6 +129,7 @@ impl fmt::Debug for SqliteStore {
 
 impl KeyStore for SqliteStore {
     fn head(&self) -> Result<Option<Head>, StoreError> {
+        self.anchor.check()?;
         self.reader.with(|connection| read::head(connection))
     }
 
@@ -120,6 +156,7 @@ impl KeyStore for SqliteStore {
         limit: usize,
         each: &mut dyn FnMut(FeedItem<'_>),
     ) -> Result<FeedPage, StoreError> {
+        self.anchor.check()?;
         self.follower.with(|connection| read::feed(connection, since, limit, each))
     }
 
@@ -132,33 +169,42 @@ impl KeyStore for SqliteStore {
     }
 
     fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
+        self.anchor.check().map_err(CommitError::NotWritten)?;
         let mut writer = self.writer.lock();
+        let before = self.anchor.stamp();
         let done = write::commit(writer.connection().map_err(CommitError::NotWritten)?, changeset);
-        if let Err(CommitError::Unknown(_)) = done {
-            writer.lose();
-            self.reader.lock().lose();
-            self.follower.lock().lose();
+        match done {
+            Ok(_) => self.anchor.expect_other_than(before),
+            Err(CommitError::Unknown(_)) => {
+                self.anchor.begin_epoch();
+                writer.lose();
+                self.reader.lock().lose();
+                self.follower.lock().lose();
+            }
+            Err(_) => {}
         }
         done
     }
 
-    /// `PRAGMA data_version` of the follower, which moves with each commit of every other connection, the writer's
-    /// included; and how often the follower was opened again, because each connection counts for itself.
     fn stamp(&self) -> Result<Stamp, StoreError> {
-        let mut follower = self.follower.lock();
-        let version = read::data_version(follower.connection()?).map_err(error::store_error)?;
-        let mut stamp = [0; 48];
-        let parts = version.to_le_bytes().into_iter().chain(follower.epoch().to_le_bytes());
-        stamp.iter_mut().zip(parts).for_each(|(slot, byte)| *slot = byte);
-        Ok(Stamp(stamp))
+        match self.anchor.stamp() {
+            Some(stamp) => Ok(stamp),
+            None => self.query_stamp(),
+        }
     }
 
     fn freshness(&self) -> Freshness {
-        Freshness::Exact
+        if self.anchor.fallback().is_some() { Freshness::ExactByQuery } else { Freshness::Exact }
     }
 
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.writer.with(|connection| write::add_usage(connection, batch))
+        self.anchor.check()?;
+        let before = self.anchor.stamp();
+        self.writer.with(|connection| write::add_usage(connection, batch))?;
+        if batch.entries.iter().any(|entry| entry.allowed > 0 || entry.denied > 0) {
+            self.anchor.expect_other_than(before);
+        }
+        Ok(())
     }
 
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
@@ -167,8 +213,11 @@ impl KeyStore for SqliteStore {
 
     fn close(&self) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
+        self.anchor.close();
         let reader = self.reader.lock().close();
         let follower = self.follower.lock().close();
-        writer.close().and(reader).and(follower)
+        // The anchor stays, so that closing the writer does not bring the log into the file.
+        let emptied = writer.empty_the_log();
+        writer.close().and(reader).and(follower).and(emptied)
     }
 }
