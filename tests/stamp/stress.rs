@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use keyrota::SqliteStore;
 
-use crate::detector::{Blind, Seen, check, stamp};
+use crate::detector::{Blind, Seen, check, follow, stamp};
 use crate::process::Process;
 use crate::shared::course;
 use crate::witness::Witness;
@@ -24,6 +24,7 @@ fn under_stress_no_stamp_is_stale_and_the_harness_sees_a_blind_detector() {
     let queried = SqliteStore::options().query_stamps(true).open(&path).unwrap();
     let blind = Blind::open(&path);
     let strict = check(course, time, || stamp(&witness.store));
+    let followed = follow(course, time / 2, &witness.store, &path);
     let asked = check(course, time / 4, || stamp(&queried));
     let control = check(course, time / 4, || blind.version());
     course.stop.store(true, Release);
@@ -35,9 +36,11 @@ fn under_stress_no_stamp_is_stale_and_the_harness_sees_a_blind_detector() {
         assert!(seen.checks > 1_000, "{name}");
         seen
     };
-    let [strict, asked, control] = [("shared memory", strict), ("query", asked), ("blind", control)]
-        .map(|(name, seen)| sees(name, seen));
+    let strict = sees("shared memory", strict);
+    let followed = sees("its follower", followed);
+    let asked = sees("query", asked);
+    let control = sees("blind", control);
     assert!(strict.changes > 10 && asked.changes > 1, "there was something to see");
-    assert_eq!((strict.stale, asked.stale), (0, 0));
+    assert_eq!([strict, followed, asked].map(|seen| seen.stale), [0; 3]);
     assert!(control.stale > 0, "the harness sees staleness where it is");
 }
