@@ -312,9 +312,12 @@ fn a_killed_process_leaves_whole_commits_and_none_that_returned_is_missing() {
 fn a_failed_write_of_the_log_leaves_the_outcome_open_and_the_handle_recovers() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         let fixture = Fixture::at(std::path::Path::new(&folder));
-        let stamp = fixture.store.stamp().unwrap();
+        let mut stamp = fixture.store.stamp().unwrap();
         let mut committed = 0;
-        let error = commit_pairs(&fixture, |_| committed += 1);
+        let error = commit_pairs(&fixture, |_| {
+            committed += 1;
+            stamp = fixture.store.stamp().unwrap();
+        });
         assert!(
             matches!(&error, CommitError::Unknown(error) if error.kind() == StoreErrorKind::Io),
             "{error:?} after {committed}"
