@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// A value that differs whenever anybody has committed to the store since it was last read.
 ///
-/// Only equality means anything, and only between stamps of one handle. A store that counts its commits makes one of the
-/// count: `Stamp::from(count)`.
+/// Only equality means anything, and only between stamps of one handle. A store that counts its commits makes one
+/// of the count: `Stamp::from(count)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stamp(pub [u64; 7]);
 

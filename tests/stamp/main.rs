@@ -1,8 +1,9 @@
-//! The strict stamp under attack by a second real process: whatever that one does, and however it ends, a stamp that
-//! has not moved vouches for what was read before.
+//! The strict stamp under attack by a second real process: whatever that one does, and however it ends, a stamp
+//! that has not moved vouches for what was read before.
 //!
-//! A test starts this same executable again; the copy runs nothing but [`child_entry`], which reads commands from its
-//! standard input and answers each with one line. `KEYROTA_STRESS_SECONDS=60` makes the stress and the soak last as long.
+//! A test starts this same executable again; the copy runs nothing but [`child_entry`], which reads commands from
+//! its standard input and answers each with one line. `KEYROTA_STRESS_SECONDS=60` makes the stress and the soak
+//! last as long.
 #![cfg(all(feature = "sqlite", target_os = "linux"))]
 #![allow(
     clippy::unwrap_used,

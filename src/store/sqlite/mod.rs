@@ -73,9 +73,10 @@ impl SqliteOptions {
 /// Rows in one SQLite file on a local file system.
 ///
 /// Write-ahead logging with a full sync at each commit: what a commit has written survives a loss of power. Any
-/// number of handles, in this process and in others of the same machine, may share the file; a forked child has to open
-/// one of its own: the one it inherits answers [`StoreErrorKind::Forked`](crate::StoreErrorKind::Forked). People may read the tables, and the views `v_keys`, `v_versions`,
-/// `v_rotations`, `v_audit`, `v_outbox` and `v_usage`, with any SQLite shell; a row that they edit is refused.
+/// number of handles, in this process and in others of the same machine, may share the file; a forked child has to
+/// open one of its own: the one it inherits answers [`StoreErrorKind::Forked`](crate::StoreErrorKind::Forked).
+/// People may read the tables, and the views `v_keys`, `v_versions`, `v_rotations`, `v_audit`, `v_outbox` and
+/// `v_usage`, with any SQLite shell; a row that they edit is refused.
 pub struct SqliteStore {
     place: Arc<Place>,
     /// Apart from the writer, so that nobody who reads waits for the sync of a commit. Whoever needs several locks
@@ -101,8 +102,8 @@ impl SqliteStore {
         SqliteOptions { busy_timeout: Duration::from_secs(5), query_stamps: false }
     }
 
-    /// Why each stamp costs a query, if it does; [`Freshness::ExactByQuery`] then. A validation of an unchanged store
-    /// takes some microseconds longer, and is as strict.
+    /// Why each stamp costs a query, if it does; [`Freshness::ExactByQuery`] then. A validation of an unchanged
+    /// store takes some microseconds longer, and is as strict.
     #[must_use]
     pub fn stamp_fallback(&self) -> Option<StampFallback> {
         self.anchor.fallback()

@@ -1,55 +1,56 @@
 //! The strict stamp: the words by which SQLite itself notices that somebody has committed, read where SQLite reads
 //! them.
 //!
-//! In write-ahead mode all processes that have a database open share its *wal-index*, mapped from the file `-shm`. It
-//! begins with two copies of a header of 48 bytes. A read transaction of SQLite compares the header with the one that
-//! it saw last, and keeps all pages in its cache when they are equal; it takes no lock for that. A stamp is the
-//! first copy, read the same way. So two equal stamps mean what SQLite itself takes equal headers for: nobody
+//! In write-ahead mode all processes that have a database open share its *wal-index*, mapped from the file `-shm`.
+//! It begins with two copies of a header of 48 bytes. A read transaction of SQLite compares the header with the one
+//! that it saw last, and keeps all pages in its cache when they are equal; it takes no lock for that. A stamp is
+//! the first copy, read the same way. So two equal stamps mean what SQLite itself takes equal headers for: nobody
 //! has committed in between.
 //!
 //! # Why an equal stamp is never stale
 //!
-//! - **A commit that has returned shows.** COMMIT writes the header after the frames and their sync, the *second* copy
-//!   first, then a barrier, then the *first* copy, and returns later. Memory is coherent: who learns that COMMIT has
-//!   returned, by whatever message, and then reads the first copy, reads the new one. That also holds for a process
-//!   that is killed: before the first copy is written nobody can have seen COMMIT return, and who reads the
-//!   database next finds two different copies, recovers the log, and writes a new header.
+//! - **A commit that has returned shows.** COMMIT writes the header after the frames and their sync, the *second*
+//!   copy first, then a barrier, then the *first* copy, and returns later. Memory is coherent: who learns that
+//!   COMMIT has returned, by whatever message, and then reads the first copy, reads the new one. That also holds
+//!   for a process that is killed: before the first copy is written nobody can have seen COMMIT return, and who
+//!   reads the database next finds two different copies, recovers the log, and writes a new header.
 //! - **Different commits have different headers.** It counts commits, names the last frame, carries the running
-//!   checksum over all frames since the log began, the salts, which differ in each log, and its own checksum. All of it is
-//!   compared, because the count alone begins anew after a recovery.
-//! - **A torn read is a difference.** The words are read one by one, perhaps while the copy is being written. If the
-//!   mixture equals the header seen last, then each word that the writer changes was read before he changed it:
+//!   checksum over all frames since the log began, the salts, which differ in each log, and its own checksum. All
+//!   of it is compared, because the count alone begins anew after a recovery.
+//! - **A torn read is a difference.** The words are read one by one, perhaps while the copy is being written. If
+//!   the mixture equals the header seen last, then each word that the writer changes was read before he changed it:
 //!   his COMMIT had not returned when the reading began. A mixture that equals no header at all only costs a
 //!   catching up.
 //! - **The feed is at least as new as the stamp read before it.** Who has read words of a new first copy and then
 //!   begins a read transaction finds, behind the fence here and the barrier in SQLite, that copy or a later one,
-//!   and the second copy, which was written before it. Either both agree on the new header, or SQLite waits for
-//!   the writer. So a follower reads the stamp, then the feed, then publishes both together.
+//!   and the second copy, which was written before it. Either both agree on the new header, or SQLite waits for the
+//!   writer. So a follower reads the stamp, then the feed, then publishes both together.
 //!
-//! What moves the header without a change of rows (emptying the log, recovery, VACUUM) costs a catching up that finds
-//! nothing. So does every flush of usage, because it commits to the same file.
+//! What moves the header without a change of rows (emptying the log, recovery, VACUUM) costs a catching up that
+//! finds nothing. So does every flush of usage, because it commits to the same file.
 //!
 //! # Under which conditions
 //!
-//! 1. The mapping must outlive every reading, and readers hold no lock. So one connection, the *anchor*, is opened with
-//!    the store and closed when the store is dropped, not by `close()`; it runs no transaction after opening, so that no failure
-//!    of reading or writing gives a reason to open it again. While it is open nobody can leave write-ahead mode, which
-//!    needs the file for itself alone.
+//! 1. The mapping must outlive every reading, and readers hold no lock. So one connection, the *anchor*, is opened
+//!    with the store and closed when the store is dropped, not by `close()`; it runs no transaction after opening,
+//!    so that no failure of reading or writing gives a reason to open it again. While it is open nobody can leave
+//!    write-ahead mode, which needs the file for itself alone.
 //! 2. Opening a connection here ends in write-ahead mode or fails, and only then is the mapping asked for, in a way
-//!    that makes none. No pointer, no methods, no shared memory, an immutable file, another VFS than SQLite's
-//!    own, or another platform: fall back.
-//! 3. All 48 bytes are compared, and an epoch of this handle beside them, which moves after each failure that leaves
-//!    the outcome of a commit open.
+//!    that makes none. No pointer, no methods, no shared memory, an immutable file, another VFS than SQLite's own,
+//!    or another platform: fall back.
+//! 3. All 48 bytes are compared, and an epoch of this handle beside them, which moves after each failure that
+//!    leaves the outcome of a commit open.
 //! 4. The reading comes first, the rows later, both are published together (see the fourth point above).
-//! 5. Self-test. At opening, without writing: the mapping is the one that the connection for writing has, the copies
-//!    agree, format and checksum are right, page size and page count are those that a read transaction sees. Later,
-//!    each own commit has to move it. If not: fall back.
+//! 5. Self-test. At opening, without writing: the mapping is the one that the connection for writing has, the
+//!    copies agree, format and checksum are right, page size and page count are those that a read transaction sees.
+//!    Later, each own commit has to move it. If not: fall back.
 //! 6. Flushes of usage move the stamp, as told above.
 //! 7. A file that was replaced on disk goes unnoticed by SQLite, too. So whoever writes, flushes, or reads the feed
-//!    or the head asks SQLite first whether the name still leads to the file; if not, the store refuses, stamps included.
-//! 8. Nobody may open and close the database or its `-shm` outside of SQLite: that drops SQLite's locks. A forked child
-//!    reads nothing here: a word that the kernel wipes at a fork says so. On a network file system write-ahead mode
-//!    itself does not work, and the fallback would be just as blind.
+//!    or the head asks SQLite first whether the name still leads to the file; if not, the store refuses, stamps
+//!    included.
+//! 8. Nobody may open and close the database or its `-shm` outside of SQLite: that drops SQLite's locks. A forked
+//!    child reads nothing here: a word that the kernel wipes at a fork says so. On a network file system
+//!    write-ahead mode itself does not work, and the fallback would be just as blind.
 //!
 //! The fallback is `PRAGMA data_version`, as exact and about a thousand times slower.
 #![allow(unsafe_code, reason = "SQLite's shared memory can only be reached through its C interface")]
@@ -125,12 +126,12 @@ impl Mapping {
     /// Asks the VFS of a connection in write-ahead mode for its mapping.
     fn of(connection: &Connection) -> Result<Self, StampFallback> {
         const REGION: c_int = 32_768;
-        // SAFETY: the handle of an open connection, which nobody else uses meanwhile: all connections here are borrowed
-        // from whoever holds their lock. Each file control is given what SQLite documents for it: a `char *`, set to a
-        // string that the caller frees, and a `sqlite3_file *`, valid while the connection is open. What can be missing
-        // in an `sqlite3_file` of a foreign VFS is looked at before it is used; of `unix`, the methods of version 2 are
-        // there. `xShmMap` is called as SQLite calls it, for the first region in the size that SQLite always uses;
-        // a zero for `bExtend` makes nothing that is not there.
+        // SAFETY: the handle of an open connection, which nobody else uses meanwhile: all connections here are
+        // borrowed from whoever holds their lock. Each file control is given what SQLite documents for it: a `char
+        // *`, set to a string that the caller frees, and a `sqlite3_file *`, valid while the connection is open.
+        // What can be missing in an `sqlite3_file` of a foreign VFS is looked at before it is used; of `unix`, the
+        // methods of version 2 are there. `xShmMap` is called as SQLite calls it, for the first region in the size
+        // that SQLite always uses; a zero for `bExtend` makes nothing that is not there.
         let first = unsafe {
             let database = connection.handle();
             let mut name: *mut c_char = ptr::null_mut();
@@ -167,9 +168,9 @@ impl Mapping {
     unsafe fn words<const N: usize>(self) -> [u64; N] {
         const { assert!(N <= 2 * WORDS) };
         // SAFETY: SQLite maps 32 KiB here until its last connection in this process lets go of the file, and one is
-        // open. It is aligned: checked when it was asked for. Others write to it meanwhile, with plain stores that no
-        // compiler sees beside these loads; so each load is atomic, and one that meets a store reads a value from before or
-        // after it, word by word. The memory is never borrowed in any other way.
+        // open. It is aligned: checked when it was asked for. Others write to it meanwhile, with plain stores that
+        // no compiler sees beside these loads; so each load is atomic, and one that meets a store reads a value
+        // from before or after it, word by word. The memory is never borrowed in any other way.
         let copies = unsafe { self.0.as_ref() };
         let words = std::array::from_fn(|n| copies.get(n).map_or(0, |word| word.load(Ordering::Relaxed)));
         // What is read later, of the database or of what is made from it, is read after the words.
@@ -288,8 +289,8 @@ impl Anchor {
     fn has_moved(&self) -> bool {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let mut moved: c_int = 0;
-        // SAFETY: the connection is open and, under the lock, nobody else uses it; the argument is an `int`. A VFS that does
-        // not know the question leaves the zero.
+        // SAFETY: the connection is open and, under the lock, nobody else uses it; the argument is an `int`. A VFS
+        // that does not know the question leaves the zero.
         unsafe { control(connection.handle(), ffi::SQLITE_FCNTL_HAS_MOVED, (&raw mut moved).cast()) };
         moved != 0
     }
@@ -407,8 +408,8 @@ mod system {
         const PRIVATE_AND_ANONYMOUS: c_int = 0x02 | 0x20;
         const WIPE_ON_FORK: c_int = 18;
         const FAILED: *mut c_void = ptr::without_provenance_mut(usize::MAX);
-        // SAFETY: a new anonymous page, which nothing else names. It is zeroed, aligned, and never unmapped, so that a
-        // reference to it may live for ever.
+        // SAFETY: a new anonymous page, which nothing else names. It is zeroed, aligned, and never unmapped, so
+        // that a reference to it may live for ever.
         unsafe {
             let page = mmap(ptr::null_mut(), LENGTH, READ_AND_WRITE, PRIVATE_AND_ANONYMOUS, -1, 0);
             if page == FAILED || madvise(page, LENGTH, WIPE_ON_FORK) != 0 {
