@@ -43,7 +43,7 @@ each!(is_an_error:
 #[cfg(feature = "sqlite")]
 each!(is_an_error: SqliteOpenError);
 #[cfg(feature = "sqlite")]
-each!(crosses_threads: SqliteStore, SqliteOptions);
+each!(crosses_threads: SqliteStore, SqliteOptions, StampFallback);
 
 // The two answers of validation are passed about by value, and kept.
 each!(is_copied: Grant, Denial, DenialClass, DenialReason, Demand<'static>);
