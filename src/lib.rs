@@ -100,7 +100,9 @@ pub use crate::rotation::{RotationRecord, RotationStatus};
 pub use crate::scope::{Scope, ScopeSet};
 pub use crate::store::memory::MemoryStore;
 #[cfg(feature = "sqlite")]
-pub use crate::store::sqlite::{BackupError, SqliteBackup, SqliteOpenError, SqliteOptions, SqliteStore};
+pub use crate::store::sqlite::{
+    BackupError, SqliteBackup, SqliteOpenError, SqliteOptions, SqliteStore, StampFallback,
+};
 pub use crate::text::TextError;
 pub use crate::time::{TimeError, Timestamp};
 pub use crate::token::{Hint, Locator, Prefix, SecretToken, TokenError, check_token, scanner_regex};

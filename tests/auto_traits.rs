@@ -45,7 +45,7 @@ each!(is_an_error:
 each!(is_an_error: BackupError, RestoreError, SqliteOpenError);
 #[cfg(feature = "sqlite")]
 each!(crosses_threads:
-    CarriedOver, Restore, RestoreReport, SqliteBackup<'static>, SqliteStore, SqliteOptions,
+    CarriedOver, Restore, RestoreReport, SqliteBackup<'static>, SqliteStore, SqliteOptions, StampFallback,
 );
 
 // The two answers of validation are passed about by value, and kept.

@@ -312,10 +312,7 @@ impl KeyStore for MemoryStore {
 
     fn stamp(&self) -> Result<Stamp, StoreError> {
         self.check_open()?;
-        let commits = self.shared.commits.load(Ordering::Acquire).to_ne_bytes();
-        let mut stamp = Stamp([0; 48]);
-        stamp.0.iter_mut().zip(commits).for_each(|(slot, byte)| *slot = byte);
-        Ok(stamp)
+        Ok(self.shared.commits.load(Ordering::Acquire).into())
     }
 
     fn freshness(&self) -> Freshness {

@@ -13,6 +13,7 @@ pub(crate) mod memory;
 mod row;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
+mod stamp;
 mod usage;
 
 #[cfg(any(test, feature = "conformance"))]
@@ -20,7 +21,6 @@ pub mod conformance;
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::time::Timestamp;
 
@@ -31,23 +31,8 @@ pub use head::Head;
 pub(crate) use head::HeadBody;
 pub(crate) use row::RowFault;
 pub use row::{Revision, Row, RowIndex, RowIndexRef, RowKind, RowMac, RowRef};
+pub use stamp::{Freshness, Stamp};
 pub use usage::{UsageBatch, UsageEntry};
-
-/// A value that differs whenever anybody has committed to the store since it was last read.
-///
-/// Only equality means anything, and only between stamps of one handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Stamp(pub [u8; 48]);
-
-/// How fresh a stamp is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Freshness {
-    /// A stamp read after anybody's commit returned differs from one read before it began.
-    Exact,
-    /// A commit shows in the stamp after at most this long.
-    Within(Duration),
-}
 
 /// Which rows of a kind to read, and in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -194,7 +194,8 @@ impl Validator {
         Ok(self.inner.follower.with_keeper(|keeper| keeper.held()))
     }
 
-    /// How fresh the replica is kept.
+    /// How fresh the replica is kept, and whether the store had to fall back to a slower way of noticing commits:
+    /// [`Freshness::ExactByQuery`].
     #[must_use]
     pub fn freshness(&self) -> Freshness {
         self.inner.records.store.freshness()

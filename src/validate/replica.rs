@@ -34,17 +34,8 @@ pub(crate) struct Replica {
 struct Point {
     /// Whether the replica is the store's state at one moment: not while the feed is being read, nor after that failed.
     whole: AtomicBool,
-    stamp: [AtomicU64; 6],
+    stamp: [AtomicU64; 7],
     high_water: AtomicI64,
-}
-
-fn words(stamp: &Stamp) -> [u64; 6] {
-    let mut words = [0; 6];
-    words
-        .iter_mut()
-        .zip(stamp.0.as_chunks::<8>().0)
-        .for_each(|(word, bytes)| *word = u64::from_ne_bytes(*bytes));
-    words
 }
 
 impl Replica {
@@ -71,7 +62,7 @@ impl Replica {
     /// Whether the replica is the store's state at this stamp.
     #[inline]
     pub(crate) fn is_at(&self, stamp: &Stamp) -> bool {
-        let same = self.synced.stamp.iter().zip(words(stamp));
+        let same = self.synced.stamp.iter().zip(stamp.0);
         self.is_whole() && same.fold(0, |all, (a, b)| all | (a.load(Ordering::Relaxed) ^ b)) == 0
     }
 
@@ -90,7 +81,7 @@ impl Replica {
     /// Arrives at a point: the replica is whole from now on.
     pub(crate) fn arrive(&self, stamp: &Stamp, high_water: Timestamp) {
         let _writing = self.sequence.write();
-        self.synced.stamp.iter().zip(words(stamp)).for_each(|(word, new)| word.store(new, Ordering::Relaxed));
+        self.synced.stamp.iter().zip(stamp.0).for_each(|(word, new)| word.store(new, Ordering::Relaxed));
         self.synced.high_water.store(high_water.unix_micros(), Ordering::Relaxed);
         self.synced.whole.store(true, Ordering::Relaxed);
     }

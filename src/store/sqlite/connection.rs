@@ -38,6 +38,8 @@ pub(super) struct Connections {
     pub(super) writer: Connection,
     pub(super) reader: Connection,
     pub(super) follower: Connection,
+    /// Keeps SQLite's shared memory mapped for stamps.
+    pub(super) anchor: Connection,
     pub(super) files: Identity,
 }
 
@@ -79,12 +81,13 @@ impl Place {
         schema::migrate(&mut writer, &self.path)?;
         let reader = self.connect_as(Role::Reader)?;
         let follower = self.connect_as(Role::Reader)?;
+        let anchor = self.connect_as(Role::Reader)?;
         let files = Identity::of(&self.path);
         if !files.may_be(&before) {
             let source = StoreErrorKind::Moved.into();
             return Err(SqliteOpenError::Store { path: self.path.clone(), source });
         }
-        Ok(Connections { writer, reader, follower, files })
+        Ok(Connections { writer, reader, follower, anchor, files })
     }
 
     /// One more connection to a database that is open.

@@ -2,12 +2,14 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use crate::store::sqlite::connection::{Place, Role};
 use crate::store::sqlite::error::store_error;
 use crate::store::sqlite::identity::Identity;
+use crate::store::sqlite::write;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// One of a handle's connections, behind a lock of its own.
@@ -131,7 +133,7 @@ impl Slot {
     }
 
     /// The same result, after whose error the connection is replaced if it may lie in that.
-    fn settle<T>(&mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
+    pub(super) fn settle<T>(&mut self, done: Result<T, StoreError>) -> Result<T, StoreError> {
         if let Err(error) = &done {
             self.doubt(error);
         }
@@ -143,6 +145,16 @@ impl Slot {
         if matches!(error.kind(), StoreErrorKind::Io | StoreErrorKind::Corrupt) {
             self.lose();
         }
+    }
+
+    /// Brings what the log holds into the database file, as far as nobody else is in the way.
+    pub(super) fn empty_the_log(&mut self) -> Result<(), StoreError> {
+        if self.place.is_inherited() {
+            return Err(StoreErrorKind::Forked.into());
+        }
+        let State::Open(connection) = &self.state else { return Ok(()) };
+        let emptied = connection.busy_timeout(Duration::ZERO).and_then(|()| write::truncate_log(connection));
+        emptied.map(drop).map_err(store_error)
     }
 
     pub(super) fn close(&mut self) -> Result<(), StoreError> {

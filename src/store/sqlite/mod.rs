@@ -4,11 +4,13 @@ mod backup;
 mod connection;
 mod error;
 mod file;
+mod header;
 mod held;
 mod identity;
 mod inspection;
 mod read;
 mod schema;
+mod stamp;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use crate::store::sqlite::connection::{Connections, Place, Role};
 use crate::store::sqlite::held::Held;
+use crate::store::sqlite::stamp::Anchor;
 use crate::store::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
     RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageEntry,
@@ -30,18 +33,28 @@ use crate::store::{
 pub use backup::SqliteBackup;
 pub(crate) use backup::Staged;
 pub use error::{BackupError, SqliteOpenError};
+pub use stamp::StampFallback;
 
 /// How a [`SqliteStore`] is opened.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SqliteOptions {
     busy_timeout: Duration,
+    query_stamps: bool,
 }
 
 impl SqliteOptions {
     /// How long to wait for another process's write before answering *busy*. Default 5 seconds.
     pub fn busy_timeout(mut self, timeout: Duration) -> Self {
         self.busy_timeout = timeout;
+        self
+    }
+
+    /// Asks SQLite for each stamp with a query instead of reading its shared memory. As exact, and about a thousand
+    /// times slower; for a platform on which the shared memory is not to be trusted. Default: only where the store
+    /// finds out itself that it cannot be read; see [`SqliteStore::stamp_fallback`].
+    pub fn query_stamps(mut self, wanted: bool) -> Self {
+        self.query_stamps = wanted;
         self
     }
 
@@ -52,12 +65,14 @@ impl SqliteOptions {
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteOpenError> {
         let path = file::resolve(path.as_ref())?;
         let place = Place::new(path, self.busy_timeout);
-        let Connections { writer, reader, follower, files } = place.open()?;
+        let Connections { writer, reader, follower, anchor, files } = place.open()?;
         let place = Arc::new(place);
+        let anchor = Anchor::new(Arc::clone(&place), anchor, &writer, !self.query_stamps);
         Ok(SqliteStore {
             writer: Held::new(Arc::clone(&place), Role::Writer, writer, files),
             reader: Held::new(Arc::clone(&place), Role::Reader, reader, files),
             follower: Held::new(Arc::clone(&place), Role::Reader, follower, files),
+            anchor,
             remnants: AtomicBool::new(true),
             place,
         })
@@ -78,6 +93,7 @@ pub struct SqliteStore {
     /// Apart from the reader, so that validation never waits for somebody's long reading.
     follower: Held,
     writer: Held,
+    anchor: Anchor,
     /// Whether the write-ahead log may still hold sealed copies that were deleted: those of this handle's commits, and
     /// at first those of whoever had the file before.
     remnants: AtomicBool,
@@ -105,7 +121,28 @@ impl SqliteStore {
 
     /// Settings to change before opening.
     pub fn options() -> SqliteOptions {
-        SqliteOptions { busy_timeout: Duration::from_secs(5) }
+        SqliteOptions { busy_timeout: Duration::from_secs(5), query_stamps: false }
+    }
+}
+
+impl SqliteStore {
+    /// Why each stamp costs a query, if it does; [`Freshness::ExactByQuery`] then. A validation of an unchanged
+    /// store takes some microseconds longer, and is as strict.
+    #[must_use]
+    pub fn stamp_fallback(&self) -> Option<StampFallback> {
+        self.anchor.fallback()
+    }
+
+    /// The stamp where it takes more than reading shared memory, or the reason why there is none: `PRAGMA data_version`
+    /// of the follower, which moves with each commit of every other connection, the writer's included; and how often the
+    /// follower was opened again, because each connection counts for itself.
+    #[cold]
+    fn query_stamp(&self) -> Result<Stamp, StoreError> {
+        self.anchor.refusal()?;
+        let mut follower = self.follower.lock();
+        let version = read::data_version(follower.connection()?).map_err(error::store_error);
+        let version = follower.settle(version)?;
+        Ok(self.anchor.stamp_of(version, follower.epoch()))
     }
 }
 
@@ -159,9 +196,12 @@ impl KeyStore for SqliteStore {
         if changeset.deletes(RowKind::Sealed) {
             self.remnants.store(true, Ordering::Release);
         }
+        let before = self.anchor.stamp();
         let done = write::commit(writer.connection_in_place().map_err(CommitError::NotWritten)?, changeset);
         match &done {
+            Ok(_) => self.anchor.expect_other_than(before),
             Err(CommitError::Unknown(_)) => {
+                self.anchor.begin_epoch();
                 writer.lose();
                 self.reader.lock().lose();
                 self.follower.lock().lose();
@@ -172,29 +212,24 @@ impl KeyStore for SqliteStore {
         done
     }
 
-    /// `PRAGMA data_version` of the follower, which moves with each commit of every other connection, the writer's
-    /// included; and how often the follower was opened again, because each connection counts for itself.
     fn stamp(&self) -> Result<Stamp, StoreError> {
-        let mut follower = self.follower.lock();
-        let version = match read::data_version(follower.connection()?).map_err(error::store_error) {
-            Ok(version) => version,
-            Err(error) => {
-                follower.doubt(&error);
-                return Err(error);
-            }
-        };
-        let mut stamp = [0; 48];
-        let parts = version.to_le_bytes().into_iter().chain(follower.epoch().to_le_bytes());
-        stamp.iter_mut().zip(parts).for_each(|(slot, byte)| *slot = byte);
-        Ok(Stamp(stamp))
+        match self.anchor.stamp() {
+            Some(stamp) => Ok(stamp),
+            None => self.query_stamp(),
+        }
     }
 
     fn freshness(&self) -> Freshness {
-        Freshness::Exact
+        if self.anchor.fallback().is_some() { Freshness::ExactByQuery } else { Freshness::Exact }
     }
 
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.writer.with_in_place(|connection| write::add_usage(connection, batch))
+        let before = self.anchor.stamp();
+        self.writer.with_in_place(|connection| write::add_usage(connection, batch))?;
+        if batch.entries.iter().any(|entry| entry.allowed > 0 || entry.denied > 0) {
+            self.anchor.expect_other_than(before);
+        }
+        Ok(())
     }
 
     fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
@@ -225,8 +260,11 @@ impl KeyStore for SqliteStore {
 
     fn close(&self) -> Result<(), StoreError> {
         let mut writer = self.writer.lock();
+        self.anchor.close();
         let reader = self.reader.lock().close();
         let follower = self.follower.lock().close();
-        writer.close().and(reader).and(follower)
+        // The anchor stays, so that closing the writer does not bring the log into the file.
+        let emptied = writer.empty_the_log();
+        writer.close().and(reader).and(follower).and(emptied)
     }
 }

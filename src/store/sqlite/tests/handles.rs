@@ -62,12 +62,14 @@ fn two_handles_on_one_file_see_each_others_commits_through_the_stamp() {
 #[test]
 fn a_lost_connection_is_opened_again_and_its_stamp_is_another() {
     let fixture = Fixture::new();
-    let stamp = fixture.store.stamp().unwrap();
-    fixture.store.writer.lock().lose();
-    fixture.store.reader.lock().lose();
-    fixture.store.follower.lock().lose();
-    let [before, after] = [stamp, fixture.store.stamp().unwrap()].map(|stamp| stamp.0[8..16].to_vec());
+    let queried = SqliteStore::options().query_stamps(true).open(fixture.path()).unwrap();
+    let stamp = queried.stamp().unwrap();
+    queried.follower.lock().lose();
+    let [before, after] = [stamp, queried.stamp().unwrap()].map(|stamp| stamp.0[2]);
     assert_ne!(before, after, "whatever the new connection's data version is");
+    for held in [&fixture.store.writer, &fixture.store.reader, &fixture.store.follower] {
+        held.lock().lose();
+    }
     let revision = fixture.insert(RowKind::Key, "k1");
     assert_eq!(fixture.store.head().unwrap().unwrap().revision, revision);
 
@@ -248,8 +250,14 @@ fn after_close_every_call_says_closed_and_the_file_is_whole() {
     assert_eq!(fixture.store.stamp().unwrap_err().kind(), StoreErrorKind::Closed);
     let error = fixture.commit(|changeset| changeset.insert(draft(RowKind::Key, "k2"))).unwrap_err();
     assert!(matches!(error, CommitError::NotWritten(error) if error.kind() == StoreErrorKind::Closed));
-    assert!(!fixture.folder.join("keys.db-wal").exists(), "the log went into the file");
-    assert!(SqliteStore::open(fixture.path()).unwrap().head().unwrap().is_some());
+    let alone = fixture.folder.join("alone.db");
+    std::fs::copy(fixture.path(), &alone).unwrap();
+    assert_eq!(SqliteStore::open(alone).unwrap().head().unwrap().unwrap().revision, Revision(2));
+    let [log, index] = ["keys.db-wal", "keys.db-shm"].map(|name| fixture.folder.join(name));
+    assert_eq!(log.metadata().unwrap().len(), 0, "the log went into the file");
+    let Fixture { store, _folder, .. } = fixture;
+    drop(store);
+    assert!(!log.exists() && !index.exists(), "nothing stays beside the file");
 }
 
 #[test]
@@ -325,9 +333,12 @@ fn a_killed_process_leaves_whole_commits_and_none_that_returned_is_missing() {
 fn a_failed_write_of_the_log_leaves_the_outcome_open_and_the_handle_recovers() {
     if let Some(folder) = std::env::var_os(FOLDER) {
         let fixture = Fixture::at(std::path::Path::new(&folder));
-        let stamp = fixture.store.stamp().unwrap();
+        let mut stamp = fixture.store.stamp().unwrap();
         let mut committed = 0;
-        let error = commit_pairs(&fixture, |_| committed += 1);
+        let error = commit_pairs(&fixture, |_| {
+            committed += 1;
+            stamp = fixture.store.stamp().unwrap();
+        });
         assert!(
             matches!(&error, CommitError::Unknown(error) if error.kind() == StoreErrorKind::Io),
             "{error:?} after {committed}"

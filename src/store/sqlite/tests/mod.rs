@@ -4,6 +4,7 @@
 mod edits;
 mod handles;
 mod opening;
+mod stamps;
 mod views;
 
 use std::path::{Path, PathBuf};
