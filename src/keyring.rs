@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{self, AeadKey, Derivation, MacKey, RandomError};
 use crate::encode::{hex, unhex};
-use crate::secret::SecretBytes;
+use crate::secret::{SecretBytes, on_wiped_stack};
 
 /// The number of a master key in its keyring; rows remember under which one they were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,15 +113,17 @@ impl MasterKey {
     /// # Errors
     /// [`KeyringError::Syntax`] or [`KeyringError::Weak`].
     pub fn from_text(text: &str) -> Result<Self, KeyringError> {
+        on_wiped_stack::<{ 8 * 1024 }, _>(|| Self::decode(text.trim()))
+    }
+
+    fn decode(text: &str) -> Result<Self, KeyringError> {
         use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
         let config = GeneralPurposeConfig::new()
             .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent);
-        let text = text.trim();
-        let mut bytes = Zeroizing::new([0u8; 32]);
-        if let Some(decoded) = unhex::<32>(text.as_bytes()) {
-            *bytes = decoded;
+        if let Some(bytes) = unhex::<32>(text.as_bytes()).map(Zeroizing::new) {
             return Self::from_bytes(&bytes);
         }
+        let mut bytes = Zeroizing::new([0u8; 32]);
         // Room for what `decode_slice` may want beyond the 32 bytes that count.
         let mut buffer = Zeroizing::new([0u8; 40]);
         for alphabet in [base64::alphabet::STANDARD, base64::alphabet::URL_SAFE] {
@@ -199,7 +201,7 @@ impl GenerationKeys {
             digest: MacKey::new(&derivation.key(b"digest")),
             row: MacKey::new(&derivation.key(b"row")),
             audit: MacKey::new(&derivation.key(b"audit")),
-            seal: AeadKey::new(&derivation.key(b"seal")),
+            seal: AeadKey::new(derivation.key(b"seal")),
             check,
         }
     }
@@ -215,19 +217,31 @@ impl GenerationKeys {
 /// Cheap to clone. Losing the master keys means losing every key; keep them where the database is not.
 #[derive(Clone)]
 pub struct Keyring {
-    generations: Arc<BTreeMap<Generation, (MasterKey, GenerationKeys)>>,
+    generations: Arc<BTreeMap<Generation, Arc<Held>>>,
     current: Generation,
+}
+
+/// A master key and what derives from it. It stays where it was made: a map that moved it would leave copies.
+struct Held {
+    master: MasterKey,
+    keys: GenerationKeys,
+}
+
+impl Held {
+    fn new(master: MasterKey) -> Arc<Self> {
+        on_wiped_stack::<{ 8 * 1024 }, _>(|| {
+            let keys = GenerationKeys::derive(&master);
+            Arc::new(Self { master, keys })
+        })
+    }
 }
 
 impl Keyring {
     /// A keyring of one master key, as generation 1.
     #[must_use]
     pub fn new(master: MasterKey) -> Self {
-        let keys = GenerationKeys::derive(&master);
-        Self {
-            generations: Arc::new(BTreeMap::from([(Generation::FIRST, (master, keys))])),
-            current: Generation::FIRST,
-        }
+        let generations = BTreeMap::from([(Generation::FIRST, Held::new(master))]);
+        Self { generations: Arc::new(generations), current: Generation::FIRST }
     }
 
     /// A keyring of one master key from raw bytes, as generation 1.
@@ -248,7 +262,10 @@ impl Keyring {
             Err(std::env::VarError::NotPresent) => {
                 return Err(KeyringError::MissingVariable { name: variable.to_owned() });
             }
-            Err(std::env::VarError::NotUnicode(_)) => return Err(KeyringError::Syntax),
+            Err(std::env::VarError::NotUnicode(text)) => {
+                drop(Zeroizing::new(text.into_encoded_bytes()));
+                return Err(KeyringError::Syntax);
+            }
         };
         MasterKey::from_text(&text).map(Self::new)
     }
@@ -301,19 +318,14 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError::GenerationTaken`] when another master key has that number.
     pub fn with(self, generation: Generation, master: MasterKey) -> Result<Self, KeyringError> {
-        let held = self.generations.get(&generation).map(|(_, keys)| keys.check);
-        let keys = GenerationKeys::derive(&master);
-        match held {
-            Some(check) if check == keys.check => return Ok(self),
+        let new = Held::new(master);
+        match self.keys(generation) {
+            Some(held) if held.check == new.keys.check => return Ok(self),
             Some(_) => return Err(KeyringError::GenerationTaken(generation)),
             None => {}
         }
-        let mut generations: BTreeMap<_, _> = self
-            .generations
-            .iter()
-            .map(|(generation, (master, _))| (*generation, (master.clone(), GenerationKeys::derive(master))))
-            .collect();
-        generations.insert(generation, (master, keys));
+        let mut generations = BTreeMap::clone(&self.generations);
+        generations.insert(generation, new);
         Ok(Self { generations: Arc::new(generations), current: self.current })
     }
 
@@ -342,12 +354,12 @@ impl Keyring {
     /// The master key of a generation, to be kept by the host.
     #[must_use]
     pub fn master(&self, generation: Generation) -> Option<&MasterKey> {
-        self.generations.get(&generation).map(|(master, _)| master)
+        self.generations.get(&generation).map(|held| &held.master)
     }
 
     /// The derived keys of a generation.
     pub(crate) fn keys(&self, generation: Generation) -> Option<&GenerationKeys> {
-        self.generations.get(&generation).map(|(_, keys)| keys)
+        self.generations.get(&generation).map(|held| &held.keys)
     }
 
     /// The derived keys of the current generation.
