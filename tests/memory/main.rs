@@ -11,6 +11,7 @@
 
 mod search;
 mod secrets;
+mod unfreed;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -204,10 +205,21 @@ fn a_copy_that_was_dropped_without_being_wiped_is_found() {
     let issued = keys.by(Actor::operator("root")).issue(new_key()).unwrap();
     let token = take(&mut needles, issued.token);
     assert_gone(&needles, "before it is leaked");
-    // Several, since the allocator may hand some of their places out again.
-    let leaked: Vec<String> = (0..64).map(|_| token.with_text(str::to_owned)).collect();
-    drop(leaked);
+    drop(token.with_text(str::to_owned));
     assert!(needles.search().heap.contains("a token"));
+}
+
+#[test]
+fn a_copy_that_was_left_where_a_text_grew_out_of_its_place_is_found() {
+    let _alone = alone();
+    let mut needles = Needles::default();
+    let master = master();
+    enter(&mut needles, &master);
+    let mut text = hex(&master);
+    assert!(needles.search().heap.contains("a master key in hexadecimal"), "while it is there");
+    text.reserve_exact(1_000);
+    drop(text);
+    assert!(needles.search().heap.contains("a master key in hexadecimal"));
 }
 
 #[test]
