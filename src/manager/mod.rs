@@ -53,6 +53,8 @@ struct Inner {
     records: Records,
     clock: Arc<dyn Clock>,
     prefixes: Vec<Prefix>,
+    /// As it was found when the store was opened.
+    store: StoreId,
     marks: Arc<Marks>,
 }
 
@@ -110,7 +112,8 @@ impl KeyManagerBuilder {
     pub fn open(self) -> Result<KeyManager, OpenError> {
         let store = loop_found(&self)?;
         let Self { records, clock, prefixes, .. } = self;
-        Ok(KeyManager { inner: Arc::new(Inner { records, clock, prefixes, marks: Marks::of(store) }) })
+        let marks = Marks::of(store);
+        Ok(KeyManager { inner: Arc::new(Inner { records, clock, prefixes, store, marks }) })
     }
 
     fn founding(&self) -> Result<Changeset, ManageError> {

@@ -31,11 +31,20 @@ pub struct Head {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HeadBody {
     pub(crate) store: StoreId,
+    /// Drawn anew by each emergency on a damaged head: revisions count within one segment, since what lies behind
+    /// such a head may have been numbered before. 0 at first.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub(crate) segment: u64,
     pub(crate) audit: AuditHead,
     /// The latest time that a tick has recorded.
     pub(crate) high_water: Timestamp,
     /// For each generation that has written here, a value by which its master key is recognised.
     pub(crate) checks: BTreeMap<Generation, Check>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_first(segment: &u64) -> bool {
+    *segment == 0
 }
 
 /// The check value of one master key.
@@ -59,7 +68,11 @@ impl Head {
     /// Reads the body of an unedited head.
     pub(crate) fn read(&self, keyring: &Keyring) -> Result<HeadBody, RowFault> {
         match Self::tag(keyring, self.mac.generation, self.revision, self.floor, &self.body) {
-            None => Err(RowFault::UnknownGeneration(self.mac.generation)),
+            // A head names the check of each generation that ever wrote one: without it, the number was edited.
+            None if self.peek().is_some_and(|body| body.checks.contains_key(&self.mac.generation)) => {
+                Err(RowFault::UnknownGeneration(self.mac.generation))
+            }
+            None => Err(RowFault::Tampered),
             Some(tag) if crypto::ct_eq_32(&tag, &self.mac.tag) => {
                 serde_json::from_slice(&self.body).map_err(|_| RowFault::Tampered)
             }

@@ -20,6 +20,8 @@ pub(crate) struct Synced {
     pub(crate) high_water: Timestamp,
     store: StoreId,
     revision: Revision,
+    /// Within which these revisions count.
+    segment: u64,
     stamp: Option<Stamp>,
 }
 
@@ -105,7 +107,8 @@ impl Follower {
             let head = page.head.ok_or(ReadError::NotFounded)?;
             let body = head.read(&records.keyring).map_err(ReadError::of_head)?;
             let mut synced = self.synced.write().unwrap_or_else(PoisonError::into_inner);
-            if body.store != synced.store || since < head.floor || since > head.revision {
+            let is_elsewhere = (body.store, body.segment) != (synced.store, synced.segment);
+            if is_elsewhere || since < head.floor || since > head.revision {
                 drop(synced);
                 let fresh = load(records, counts)?;
                 synced = self.synced.write().unwrap_or_else(PoisonError::into_inner);
@@ -165,6 +168,7 @@ fn load(records: &Records, counts: &Counts) -> Result<Synced, ReadError> {
         high_water: body.high_water,
         store: body.store,
         revision: head.revision,
+        segment: body.segment,
         stamp: None,
     })
 }
