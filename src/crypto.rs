@@ -6,9 +6,8 @@ use std::hint::black_box;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{aead, digest, hkdf, hmac};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroize as _;
 
-use crate::secret::{SecretBuffer, SecretBytes, on_wiped_stack};
+use crate::secret::{OF_KEY, SecretBuffer, SecretBytes, on_wiped_stack};
 
 /// The operating system gave no randomness, so nothing was made.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,8 +50,6 @@ pub(crate) fn ct_eq_32(a: &[u8; 32], b: &[u8; 32]) -> bool {
 
 /// How much of the stack ring's work on one message may reach, in a release build.
 const OF_MESSAGE: usize = 1024;
-/// The same for preparing a key and for sealing, which are rare.
-const OF_KEY: usize = 8 * 1024;
 
 /// An HMAC-SHA256 key (RFC 2104), held as ring's prepared state; the key's bytes are not kept.
 ///
@@ -154,7 +151,7 @@ impl AeadKey {
             self.prepared().seal_in_place_separate_tag(nonce, aead::Aad::from(context), body)
         });
         let Ok(tag) = sealed else {
-            out.zeroize();
+            drop(SecretBuffer::from_vec(out));
             return Err(RandomError);
         };
         out.extend_from_slice(tag.as_ref());

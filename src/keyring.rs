@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{self, AeadKey, Derivation, MacKey, RandomError};
 use crate::encode::{hex, unhex};
-use crate::secret::{SecretBytes, on_wiped_stack};
+use crate::secret::{OF_KEY, SecretBytes, on_wiped_stack};
 
 /// The number of a master key in its keyring; rows remember under which one they were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,13 +113,13 @@ impl MasterKey {
     /// # Errors
     /// [`KeyringError::Syntax`] or [`KeyringError::Weak`].
     pub fn from_text(text: &str) -> Result<Self, KeyringError> {
-        on_wiped_stack::<{ 8 * 1024 }, _>(|| Self::decode(text.trim()))
+        on_wiped_stack::<OF_KEY, _>(|| Self::decode(text.trim()))
     }
 
     fn decode(text: &str) -> Result<Self, KeyringError> {
-        use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-        let config = GeneralPurposeConfig::new()
-            .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent);
+        use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+        let config = GeneralPurposeConfig::new();
+        let config = config.with_decode_padding_mode(DecodePaddingMode::Indifferent);
         if let Some(bytes) = unhex::<32>(text.as_bytes()).map(Zeroizing::new) {
             return Self::from_bytes(&bytes);
         }
@@ -160,17 +160,12 @@ impl fmt::Debug for MasterKey {
 /// Why 32 bytes cannot have come from a generator; each test errs on random bytes with probability < 2⁻⁴⁰.
 fn weakness(bytes: &[u8; 32]) -> Option<&'static str> {
     let (first, second) = bytes.split_at(16);
-    let mut seen = [false; 256];
-    bytes.iter().for_each(|&byte| {
-        if let Some(slot) = seen.get_mut(usize::from(byte)) {
-            *slot = true;
-        }
-    });
+    let is_new = |(at, byte): &(usize, &u8)| !bytes.iter().take(*at).any(|before| before == *byte);
     let step =
         |pair: &[u8]| pair.last().copied().unwrap_or(0).wrapping_sub(pair.first().copied().unwrap_or(0));
     let mut steps = bytes.windows(2).map(step);
     let first_step = steps.next();
-    if seen.iter().filter(|seen| **seen).count() < 12 {
+    if bytes.iter().enumerate().filter(is_new).count() < 12 {
         Some("few distinct bytes")
     } else if first == second {
         Some("the second half repeats the first")
@@ -195,8 +190,7 @@ pub(crate) struct GenerationKeys {
 impl GenerationKeys {
     fn derive(master: &MasterKey) -> Self {
         let derivation = Derivation::new(b"keyrota v1", &master.0);
-        let mut check = [0; 16];
-        check.iter_mut().zip(derivation.key(b"check").expose()).for_each(|(slot, byte)| *slot = *byte);
+        let check = derivation.key(b"check").expose().first_chunk().copied().unwrap_or_default();
         Self {
             digest: MacKey::new(&derivation.key(b"digest")),
             row: MacKey::new(&derivation.key(b"row")),
@@ -229,7 +223,7 @@ struct Held {
 
 impl Held {
     fn new(master: MasterKey) -> Arc<Self> {
-        on_wiped_stack::<{ 8 * 1024 }, _>(|| {
+        on_wiped_stack::<OF_KEY, _>(|| {
             let keys = GenerationKeys::derive(&master);
             Arc::new(Self { master, keys })
         })
@@ -240,8 +234,8 @@ impl Keyring {
     /// A keyring of one master key, as generation 1.
     #[must_use]
     pub fn new(master: MasterKey) -> Self {
-        let generations = BTreeMap::from([(Generation::FIRST, Held::new(master))]);
-        Self { generations: Arc::new(generations), current: Generation::FIRST }
+        let current = Generation::FIRST;
+        Self { generations: Arc::new([(current, Held::new(master))].into()), current }
     }
 
     /// A keyring of one master key from raw bytes, as generation 1.
@@ -263,8 +257,7 @@ impl Keyring {
                 return Err(KeyringError::MissingVariable { name: variable.to_owned() });
             }
             Err(std::env::VarError::NotUnicode(text)) => {
-                drop(Zeroizing::new(text.into_encoded_bytes()));
-                return Err(KeyringError::Syntax);
+                return Err(Zeroizing::new(text.into_encoded_bytes())).map_err(|_| KeyringError::Syntax);
             }
         };
         MasterKey::from_text(&text).map(Self::new)
@@ -283,10 +276,8 @@ impl Keyring {
         let file = std::fs::File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
-            return Err(unreadable(std::io::Error::new(
-                std::io::ErrorKind::InvalidInput,
-                "not a regular file",
-            )));
+            use std::io::{Error, ErrorKind};
+            return Err(unreadable(Error::new(ErrorKind::InvalidInput, "not a regular file")));
         }
         #[cfg(unix)]
         {
@@ -364,10 +355,7 @@ impl Keyring {
 
     /// The derived keys of the current generation.
     pub(crate) fn current_keys(&self) -> &GenerationKeys {
-        match self.keys(self.current) {
-            Some(keys) => keys,
-            None => unreachable!("the current generation is always held"),
-        }
+        self.keys(self.current).unwrap_or_else(|| unreachable!("the current generation is always held"))
     }
 }
 
@@ -406,9 +394,9 @@ mod tests {
     fn weak_master_keys_are_refused_with_the_reason() {
         let sequence: [u8; 32] = std::array::from_fn(|i| i as u8);
         let repeated: [u8; 32] = std::array::from_fn(|i| (i as u8 % 16).wrapping_mul(37));
-        for weak in [[0; 32], [255; 32], sequence, repeated, *b"correct horse battery staple etc"] {
-            assert!(matches!(MasterKey::from_bytes(&weak), Err(KeyringError::Weak { .. })));
-        }
+        let text = *b"correct horse battery staple etc";
+        let is_weak = |bytes| matches!(MasterKey::from_bytes(bytes), Err(KeyringError::Weak { .. }));
+        assert!([[0; 32], [255; 32], sequence, repeated, text].iter().all(is_weak));
         for _ in 0..1000 {
             assert!(MasterKey::from_bytes(MasterKey::generate().unwrap().0.expose()).is_ok());
         }
@@ -416,8 +404,8 @@ mod tests {
 
     #[test]
     fn a_missing_variable_is_named() {
-        let error = Keyring::from_env("KEYROTA_TEST_NO_SUCH_VARIABLE").unwrap_err();
-        assert!(error.to_string().contains("KEYROTA_TEST_NO_SUCH_VARIABLE is not set"));
+        let error = Keyring::from_env("KEYROTA_TEST_NO_SUCH").unwrap_err().to_string();
+        assert!(error.contains("KEYROTA_TEST_NO_SUCH is not set"));
     }
 
     #[cfg(unix)]
@@ -442,10 +430,8 @@ mod tests {
         let second = Generation::new(2);
         let ring = Keyring::generate().unwrap();
         assert!(matches!(ring.clone().with_current(second), Err(KeyringError::NoSuchGeneration(_))));
-        assert!(matches!(
-            ring.clone().with(Generation::FIRST, MasterKey::generate().unwrap()),
-            Err(KeyringError::GenerationTaken(_))
-        ));
+        let taken = ring.clone().with(Generation::FIRST, MasterKey::generate().unwrap());
+        assert!(matches!(taken, Err(KeyringError::GenerationTaken(_))));
         let ring = ring.with(second, MasterKey::generate().unwrap()).unwrap().with_current(second).unwrap();
         assert_eq!(ring.current(), second);
         assert_eq!(ring.generations().count(), 2);

@@ -5,6 +5,9 @@ use std::hint::black_box;
 
 use zeroize::Zeroize as _;
 
+/// How much of the stack work on a whole key may reach, in a release build; it is rare.
+pub(crate) const OF_KEY: usize = 8 * 1024;
+
 /// Does work that leaves secrets on the stack, and overwrites the `N` bytes of the stack that it began with.
 ///
 /// What is left there would not only stay for a while: whatever is built in that place later has gaps between its

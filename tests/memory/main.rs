@@ -8,6 +8,7 @@
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
+#![allow(clippy::print_stdout, reason = "what lies on the stack is told to whoever looks")]
 
 mod search;
 mod secrets;

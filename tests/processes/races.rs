@@ -290,7 +290,7 @@ impl User<'_> {
         }
         self.over.push(entry.token.clone());
         // What was counted of a key that is gone is handed over all the same.
-        if n % 16 == 0 {
+        if n.is_multiple_of(16) {
             self.validator.flush().map_err(|error| error.to_string())?;
         }
         Ok(())
