@@ -464,6 +464,33 @@ fn a_whole_old_file_is_found_by_an_anchor_alone() {
 }
 
 #[test]
+fn of_many_edits_of_the_log_each_is_told() {
+    let scene = Scene::new();
+    let anchor = scene.bed.keys.audit_head().unwrap();
+    let last = anchor.seq;
+    assert!(last > 12, "{last}");
+    let report = scene.bed.keys.check(Some(&anchor)).unwrap();
+    assert_eq!((report.audit, report.troubles), (AuditVerdict::Sound { head: anchor }, vec![]));
+    scene.shell().run(&format!(
+        "UPDATE audit SET actor = 'mallory' WHERE seq = 3; DELETE FROM audit WHERE seq = 6; \
+         UPDATE audit SET generation = 9 WHERE seq = 8; UPDATE audit SET body = 'x' WHERE seq = 10; \
+         DELETE FROM audit WHERE seq > {}",
+        last - 2
+    ));
+    let report = scene.bed.keys.check(Some(&anchor)).unwrap();
+    let expected = [
+        AuditVerdict::BrokenAt { seq: 3 },
+        AuditVerdict::BrokenAt { seq: 6 },
+        AuditVerdict::KeyringBehind { seq: 8, generation: Generation::new(9) },
+        AuditVerdict::BrokenAt { seq: 10 },
+        AuditVerdict::TailDiffers { last: last - 2, head: last },
+        AuditVerdict::NotAnchored { last: last - 2, anchor: last },
+    ];
+    assert_eq!((report.audit, report.troubles), (expected[0], expected.to_vec()));
+    assert_eq!(scene.bed.keys.verify_audit().unwrap(), expected[0]);
+}
+
+#[test]
 fn where_the_log_is_broken_rows_are_still_checked_for_edits() {
     let scene = Scene::new();
     let sql = format!(
