@@ -1,11 +1,13 @@
 //! Every primitive: randomness, HMAC, HKDF, AEAD and constant-time comparison. The only file that knows ring
 //! and subtle.
 
+use std::hint::black_box;
+
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{aead, digest, hkdf, hmac};
 use subtle::ConstantTimeEq;
 
-use crate::secret::{SecretBuffer, SecretBytes};
+use crate::secret::{OF_KEY, SecretBuffer, SecretBytes, on_wiped_stack};
 
 /// The operating system gave no randomness, so nothing was made.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -51,28 +53,43 @@ pub(crate) fn ct_eq_words(a: [u64; 4], b: [u64; 4]) -> bool {
     equal.into()
 }
 
+/// How much of the stack ring's work on one message may reach, in a release build.
+const OF_MESSAGE: usize = 1024;
+
 /// An HMAC-SHA256 key (RFC 2104), held as ring's prepared state; the key's bytes are not kept.
+///
+/// ring wipes nothing, and whoever finds its state can sign. So the state is overwritten in its place by that of a key
+/// which everybody knows before its memory goes; `black_box` keeps the compiler from leaving that out.
 #[derive(Clone)]
 pub(crate) struct MacKey(hmac::Key);
 
 impl MacKey {
     pub(crate) fn new(key: &SecretBytes<32>) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose()))
+        on_wiped_stack::<OF_KEY, _>(|| Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose())))
     }
 
     /// The tag of one message.
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 32] {
-        to_32(hmac::sign(&self.0, message).as_ref())
+        on_wiped_stack::<OF_MESSAGE, _>(|| to_32(hmac::sign(&self.0, message).as_ref()))
     }
 
     /// The tag of several fields, each preceded by its length, so that no two lists of fields read alike.
     pub(crate) fn sign_fields(&self, fields: &[&[u8]]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.0);
-        for field in fields {
-            context.update(&(field.len() as u64).to_be_bytes());
-            context.update(field);
-        }
-        to_32(context.sign().as_ref())
+        on_wiped_stack::<OF_MESSAGE, _>(|| {
+            let mut context = hmac::Context::with_key(&self.0);
+            for field in fields {
+                context.update(&(field.len() as u64).to_be_bytes());
+                context.update(field);
+            }
+            to_32(context.sign().as_ref())
+        })
+    }
+}
+
+impl Drop for MacKey {
+    fn drop(&mut self) {
+        self.0 = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
+        black_box(&mut self.0);
     }
 }
 
@@ -82,7 +99,7 @@ fn to_32(tag: &[u8]) -> [u8; 32] {
     out
 }
 
-/// HKDF-SHA256 (RFC 5869) from one master key to keys for separate purposes.
+/// HKDF-SHA256 (RFC 5869) from one master key to keys for separate purposes. It lives on a stack that is wiped.
 pub(crate) struct Derivation(hkdf::Prk);
 
 struct Len32;
@@ -95,46 +112,53 @@ impl hkdf::KeyType for Len32 {
 
 impl Derivation {
     pub(crate) fn new(salt: &[u8], master: &SecretBytes<32>) -> Self {
-        Self(hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(master.expose()))
+        let extract = || Self(hkdf::Salt::new(hkdf::HKDF_SHA256, salt).extract(master.expose()));
+        on_wiped_stack::<OF_KEY, _>(extract)
     }
 
     /// The 32 bytes for one purpose.
     pub(crate) fn key(&self, purpose: &[u8]) -> SecretBytes<32> {
-        let filled = SecretBytes::fill(|out| self.0.expand(&[purpose], Len32).and_then(|okm| okm.fill(out)));
+        let fill = |out: &mut [u8; 32]| self.0.expand(&[purpose], Len32).and_then(|okm| okm.fill(out));
+        let filled = on_wiped_stack::<OF_KEY, _>(|| SecretBytes::fill(fill));
         // HKDF can only fail for outputs above 255 hashes; 32 bytes is one.
         filled.unwrap_or_else(|_: ring::error::Unspecified| unreachable!("32 bytes are within HKDF's bound"))
     }
 }
 
-/// A ChaCha20-Poly1305 key (RFC 8439) for sealing secrets at rest.
-pub(crate) struct AeadKey(aead::LessSafeKey);
+/// A ChaCha20-Poly1305 key (RFC 8439) for sealing secrets at rest. ring's form of it lives no longer than its use.
+pub(crate) struct AeadKey(SecretBytes<32>);
 
 /// Why a sealed text did not open: it was edited, moved to another row, or sealed under another key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OpenSealError;
 
 impl AeadKey {
-    pub(crate) fn new(key: &SecretBytes<32>) -> Self {
-        let unbound = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, key.expose());
+    pub(crate) fn new(key: SecretBytes<32>) -> Self {
+        Self(key)
+    }
+
+    fn prepared(&self) -> aead::LessSafeKey {
+        let unbound = aead::UnboundKey::new(&aead::CHACHA20_POLY1305, self.0.expose());
         let unbound = unbound.unwrap_or_else(|_| unreachable!("the key has the algorithm's 32 bytes"));
-        Self(aead::LessSafeKey::new(unbound))
+        aead::LessSafeKey::new(unbound)
     }
 
     /// `nonce ‖ ciphertext ‖ tag` under a random 96-bit nonce, bound to `context`.
     pub(crate) fn seal(&self, context: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, RandomError> {
         let nonce: [u8; aead::NONCE_LEN] = random_bytes()?;
+        // Sized once: the plaintext is encrypted where it was put, and leaves no copy behind.
         let mut out = Vec::with_capacity(aead::NONCE_LEN + plaintext.len() + aead::MAX_TAG_LEN);
         out.extend_from_slice(&nonce);
         out.extend_from_slice(plaintext);
         let body = out.get_mut(aead::NONCE_LEN..).unwrap_or(&mut []);
-        let tag = self
-            .0
-            .seal_in_place_separate_tag(
-                aead::Nonce::assume_unique_for_key(nonce),
-                aead::Aad::from(context),
-                body,
-            )
-            .map_err(|_| RandomError)?;
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        let sealed = on_wiped_stack::<OF_KEY, _>(|| {
+            self.prepared().seal_in_place_separate_tag(nonce, aead::Aad::from(context), body)
+        });
+        let Ok(tag) = sealed else {
+            drop(SecretBuffer::from_vec(out));
+            return Err(RandomError);
+        };
         out.extend_from_slice(tag.as_ref());
         Ok(out)
     }
@@ -143,14 +167,14 @@ impl AeadKey {
     pub(crate) fn open(&self, context: &[u8], sealed: &[u8]) -> Result<SecretBuffer, OpenSealError> {
         let (nonce, body) = sealed.split_at_checked(aead::NONCE_LEN).ok_or(OpenSealError)?;
         let nonce = aead::Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenSealError)?;
-        let mut buffer = body.to_vec();
-        let length = match self.0.open_in_place(nonce, aead::Aad::from(context), &mut buffer) {
-            Ok(plaintext) => plaintext.len(),
-            Err(_) => return Err(OpenSealError),
-        };
+        let mut buffer = SecretBuffer::from_vec(body.to_vec());
+        let opened = on_wiped_stack::<OF_KEY, _>(|| {
+            let opened = self.prepared().open_in_place(nonce, aead::Aad::from(context), buffer.expose_mut());
+            opened.map(|plaintext| plaintext.len())
+        });
         // What lies behind the plaintext is the tag, which is not secret.
-        buffer.truncate(length);
-        Ok(SecretBuffer::from_vec(buffer))
+        buffer.truncate(opened.map_err(|_| OpenSealError)?);
+        Ok(buffer)
     }
 }
 
@@ -183,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_sealed_text_opens_only_in_its_own_context_and_unedited() {
-        let key = AeadKey::new(&SecretBytes::copy_of(&[9; 32]));
+        let key = AeadKey::new(SecretBytes::copy_of(&[9; 32]));
         let sealed = key.seal(b"row 1", b"secret").unwrap();
         assert_eq!(key.open(b"row 1", &sealed).unwrap().expose(), b"secret");
         assert_eq!(key.open(b"row 2", &sealed).unwrap_err(), OpenSealError);

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{self, AeadKey, Derivation, MacKey, RandomError};
 use crate::encode::{hex, unhex};
-use crate::secret::SecretBytes;
+use crate::secret::{OF_KEY, SecretBytes, on_wiped_stack};
 
 /// The number of a master key in its keyring; rows remember under which one they were written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -113,15 +113,17 @@ impl MasterKey {
     /// # Errors
     /// [`KeyringError::Syntax`] or [`KeyringError::Weak`].
     pub fn from_text(text: &str) -> Result<Self, KeyringError> {
-        use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-        let config = GeneralPurposeConfig::new()
-            .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent);
-        let text = text.trim();
-        let mut bytes = Zeroizing::new([0u8; 32]);
-        if let Some(decoded) = unhex::<32>(text.as_bytes()) {
-            *bytes = decoded;
+        on_wiped_stack::<OF_KEY, _>(|| Self::decode(text.trim()))
+    }
+
+    fn decode(text: &str) -> Result<Self, KeyringError> {
+        use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+        let config = GeneralPurposeConfig::new();
+        let config = config.with_decode_padding_mode(DecodePaddingMode::Indifferent);
+        if let Some(bytes) = unhex::<32>(text.as_bytes()).map(Zeroizing::new) {
             return Self::from_bytes(&bytes);
         }
+        let mut bytes = Zeroizing::new([0u8; 32]);
         // Room for what `decode_slice` may want beyond the 32 bytes that count.
         let mut buffer = Zeroizing::new([0u8; 40]);
         for alphabet in [base64::alphabet::STANDARD, base64::alphabet::URL_SAFE] {
@@ -158,17 +160,12 @@ impl fmt::Debug for MasterKey {
 /// Why 32 bytes cannot have come from a generator; each test errs on random bytes with probability < 2⁻⁴⁰.
 fn weakness(bytes: &[u8; 32]) -> Option<&'static str> {
     let (first, second) = bytes.split_at(16);
-    let mut seen = [false; 256];
-    bytes.iter().for_each(|&byte| {
-        if let Some(slot) = seen.get_mut(usize::from(byte)) {
-            *slot = true;
-        }
-    });
+    let is_new = |(at, byte): &(usize, &u8)| !bytes.iter().take(*at).any(|before| before == *byte);
     let step =
         |pair: &[u8]| pair.last().copied().unwrap_or(0).wrapping_sub(pair.first().copied().unwrap_or(0));
     let mut steps = bytes.windows(2).map(step);
     let first_step = steps.next();
-    if seen.iter().filter(|seen| **seen).count() < 12 {
+    if bytes.iter().enumerate().filter(is_new).count() < 12 {
         Some("few distinct bytes")
     } else if first == second {
         Some("the second half repeats the first")
@@ -193,13 +190,12 @@ pub(crate) struct GenerationKeys {
 impl GenerationKeys {
     fn derive(master: &MasterKey) -> Self {
         let derivation = Derivation::new(b"keyrota v1", &master.0);
-        let mut check = [0; 16];
-        check.iter_mut().zip(derivation.key(b"check").expose()).for_each(|(slot, byte)| *slot = *byte);
+        let check = derivation.key(b"check").expose().first_chunk().copied().unwrap_or_default();
         Self {
             digest: MacKey::new(&derivation.key(b"digest")),
             row: MacKey::new(&derivation.key(b"row")),
             audit: MacKey::new(&derivation.key(b"audit")),
-            seal: AeadKey::new(&derivation.key(b"seal")),
+            seal: AeadKey::new(derivation.key(b"seal")),
             check,
         }
     }
@@ -215,19 +211,31 @@ impl GenerationKeys {
 /// Cheap to clone. Losing the master keys means losing every key; keep them where the database is not.
 #[derive(Clone)]
 pub struct Keyring {
-    generations: Arc<BTreeMap<Generation, (MasterKey, GenerationKeys)>>,
+    generations: Arc<BTreeMap<Generation, Arc<Held>>>,
     current: Generation,
+}
+
+/// A master key and what derives from it. It stays where it was made: a map that moved it would leave copies.
+struct Held {
+    master: MasterKey,
+    keys: GenerationKeys,
+}
+
+impl Held {
+    fn new(master: MasterKey) -> Arc<Self> {
+        on_wiped_stack::<OF_KEY, _>(|| {
+            let keys = GenerationKeys::derive(&master);
+            Arc::new(Self { master, keys })
+        })
+    }
 }
 
 impl Keyring {
     /// A keyring of one master key, as generation 1.
     #[must_use]
     pub fn new(master: MasterKey) -> Self {
-        let keys = GenerationKeys::derive(&master);
-        Self {
-            generations: Arc::new(BTreeMap::from([(Generation::FIRST, (master, keys))])),
-            current: Generation::FIRST,
-        }
+        let current = Generation::FIRST;
+        Self { generations: Arc::new([(current, Held::new(master))].into()), current }
     }
 
     /// A keyring of one master key from raw bytes, as generation 1.
@@ -248,7 +256,9 @@ impl Keyring {
             Err(std::env::VarError::NotPresent) => {
                 return Err(KeyringError::MissingVariable { name: variable.to_owned() });
             }
-            Err(std::env::VarError::NotUnicode(_)) => return Err(KeyringError::Syntax),
+            Err(std::env::VarError::NotUnicode(text)) => {
+                return Err(Zeroizing::new(text.into_encoded_bytes())).map_err(|_| KeyringError::Syntax);
+            }
         };
         MasterKey::from_text(&text).map(Self::new)
     }
@@ -266,10 +276,8 @@ impl Keyring {
         let file = std::fs::File::open(path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
-            return Err(unreadable(std::io::Error::new(
-                std::io::ErrorKind::InvalidInput,
-                "not a regular file",
-            )));
+            use std::io::{Error, ErrorKind};
+            return Err(unreadable(Error::new(ErrorKind::InvalidInput, "not a regular file")));
         }
         #[cfg(unix)]
         {
@@ -301,19 +309,14 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError::GenerationTaken`] when another master key has that number.
     pub fn with(self, generation: Generation, master: MasterKey) -> Result<Self, KeyringError> {
-        let held = self.generations.get(&generation).map(|(_, keys)| keys.check);
-        let keys = GenerationKeys::derive(&master);
-        match held {
-            Some(check) if check == keys.check => return Ok(self),
+        let new = Held::new(master);
+        match self.keys(generation) {
+            Some(held) if held.check == new.keys.check => return Ok(self),
             Some(_) => return Err(KeyringError::GenerationTaken(generation)),
             None => {}
         }
-        let mut generations: BTreeMap<_, _> = self
-            .generations
-            .iter()
-            .map(|(generation, (master, _))| (*generation, (master.clone(), GenerationKeys::derive(master))))
-            .collect();
-        generations.insert(generation, (master, keys));
+        let mut generations = BTreeMap::clone(&self.generations);
+        generations.insert(generation, new);
         Ok(Self { generations: Arc::new(generations), current: self.current })
     }
 
@@ -342,20 +345,17 @@ impl Keyring {
     /// The master key of a generation, to be kept by the host.
     #[must_use]
     pub fn master(&self, generation: Generation) -> Option<&MasterKey> {
-        self.generations.get(&generation).map(|(master, _)| master)
+        self.generations.get(&generation).map(|held| &held.master)
     }
 
     /// The derived keys of a generation.
     pub(crate) fn keys(&self, generation: Generation) -> Option<&GenerationKeys> {
-        self.generations.get(&generation).map(|(_, keys)| keys)
+        self.generations.get(&generation).map(|held| &held.keys)
     }
 
     /// The derived keys of the current generation.
     pub(crate) fn current_keys(&self) -> &GenerationKeys {
-        match self.keys(self.current) {
-            Some(keys) => keys,
-            None => unreachable!("the current generation is always held"),
-        }
+        self.keys(self.current).unwrap_or_else(|| unreachable!("the current generation is always held"))
     }
 }
 
@@ -394,9 +394,9 @@ mod tests {
     fn weak_master_keys_are_refused_with_the_reason() {
         let sequence: [u8; 32] = std::array::from_fn(|i| i as u8);
         let repeated: [u8; 32] = std::array::from_fn(|i| (i as u8 % 16).wrapping_mul(37));
-        for weak in [[0; 32], [255; 32], sequence, repeated, *b"correct horse battery staple etc"] {
-            assert!(matches!(MasterKey::from_bytes(&weak), Err(KeyringError::Weak { .. })));
-        }
+        let text = *b"correct horse battery staple etc";
+        let is_weak = |bytes| matches!(MasterKey::from_bytes(bytes), Err(KeyringError::Weak { .. }));
+        assert!([[0; 32], [255; 32], sequence, repeated, text].iter().all(is_weak));
         for _ in 0..1000 {
             assert!(MasterKey::from_bytes(MasterKey::generate().unwrap().0.expose()).is_ok());
         }
@@ -404,8 +404,8 @@ mod tests {
 
     #[test]
     fn a_missing_variable_is_named() {
-        let error = Keyring::from_env("KEYROTA_TEST_NO_SUCH_VARIABLE").unwrap_err();
-        assert!(error.to_string().contains("KEYROTA_TEST_NO_SUCH_VARIABLE is not set"));
+        let error = Keyring::from_env("KEYROTA_TEST_NO_SUCH").unwrap_err().to_string();
+        assert!(error.contains("KEYROTA_TEST_NO_SUCH is not set"));
     }
 
     #[cfg(unix)]
@@ -430,10 +430,8 @@ mod tests {
         let second = Generation::new(2);
         let ring = Keyring::generate().unwrap();
         assert!(matches!(ring.clone().with_current(second), Err(KeyringError::NoSuchGeneration(_))));
-        assert!(matches!(
-            ring.clone().with(Generation::FIRST, MasterKey::generate().unwrap()),
-            Err(KeyringError::GenerationTaken(_))
-        ));
+        let taken = ring.clone().with(Generation::FIRST, MasterKey::generate().unwrap());
+        assert!(matches!(taken, Err(KeyringError::GenerationTaken(_))));
         let ring = ring.with(second, MasterKey::generate().unwrap()).unwrap().with_current(second).unwrap();
         assert_eq!(ring.current(), second);
         assert_eq!(ring.generations().count(), 2);

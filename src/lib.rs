@@ -116,5 +116,5 @@ pub use crate::store::conformance;
 pub use crate::store::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
     Row, RowFilter, RowIndex, RowIndexRef, RowKind, RowMac, RowRef, SealError, SealedChangeset, Stamp,
-    StoreError, StoreErrorKind, UsageBatch, UsageEntry, Write,
+    StoreError, StoreErrorKind, Tail, UsageBatch, UsageEntry, Write,
 };

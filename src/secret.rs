@@ -1,8 +1,31 @@
-//! Bytes that are wiped when they go, and whose `Debug` says nothing.
+//! Bytes that are wiped when they go, and whose `Debug` says nothing; and work whose traces on the stack are wiped.
 
 use std::fmt;
+use std::hint::black_box;
 
 use zeroize::Zeroize as _;
+
+/// How much of the stack work on a whole key may reach, in a release build; it is rare.
+pub(crate) const OF_KEY: usize = 8 * 1024;
+
+/// Does work that leaves secrets on the stack, and overwrites the `N` bytes of the stack that it began with.
+///
+/// What is left there would not only stay for a while: whatever is built in that place later has gaps between its
+/// fields, and takes what lies in them along when it is moved to the heap, where nobody would ever wipe it.
+pub(crate) fn on_wiped_stack<const N: usize, T>(work: impl FnOnce() -> T) -> T {
+    /// A frame of its own, so that all of the work's frames begin where those of `wipe` will.
+    #[inline(never)]
+    fn apart<T>(work: impl FnOnce() -> T) -> T {
+        work()
+    }
+    #[inline(never)]
+    fn wipe<const N: usize>() {
+        black_box(&mut [0u8; N]);
+    }
+    let value = apart(work);
+    wipe::<N>();
+    value
+}
 
 /// A fixed number of secret bytes on the heap, wiped on drop.
 ///
@@ -63,6 +86,16 @@ impl SecretBuffer {
     /// The bytes themselves.
     pub(crate) fn expose(&self) -> &[u8] {
         &self.0
+    }
+
+    /// The bytes, to be changed in their place.
+    pub(crate) fn expose_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    /// Shortens the bytes; what is cut off is wiped with the rest.
+    pub(crate) fn truncate(&mut self, length: usize) {
+        self.0.truncate(length);
     }
 }
 

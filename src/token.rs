@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{self, RandomError};
 use crate::encode::{base62_digit, checksum, is_base62};
-use crate::secret::SecretBuffer;
+use crate::secret::{SecretBuffer, on_wiped_stack};
 use crate::text::TextError;
 
 const LOCATOR: usize = 12;
@@ -175,6 +175,10 @@ pub struct SecretToken {
 impl SecretToken {
     /// Draws a fresh token.
     pub(crate) fn generate(prefix: Prefix) -> Result<Self, RandomError> {
+        on_wiped_stack::<{ 4 * 1024 }, _>(|| Self::draw(prefix))
+    }
+
+    fn draw(prefix: Prefix) -> Result<Self, RandomError> {
         let mut random = Zeroizing::new([0u8; LOCATOR + SECRET]);
         draw_base62(random.as_mut_slice())?;
         let check = checksum(&[random.as_slice()]);

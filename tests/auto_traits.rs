@@ -30,7 +30,7 @@ each!(crosses_threads:
     Metadata, Network, Networks, NewKey, OwnerId, OwnerLimit, OwnerRecord, Plan, Prefix, PurgeReport, Quota, RateLimit, Refill, Replace, RequestId, Revision,
     Revoke, RevokeTarget, RoleName, RoleRecord, RollBack, RotateNow, RotatedKey, RotationId, RotationPolicy,
     RotationPolicyBuilder, RotationRecord, RotationStatus, Row, RowIndex, RowKind, RowMac, Scope, ScopeSet,
-    SealedChangeset, SecretToken, Stage, Stamp, StoreErrorKind, StoreId, SystemClock, TickReport, Timestamp,
+    SealedChangeset, SecretToken, Stage, Stamp, Tail, StoreErrorKind, StoreId, SystemClock, TickReport, Timestamp,
     Unavailable, VersionHistory, UsageBatch, UsageEntry, Validator, ValidatorBuilder, VersionInfo, VersionNo, Write,
     DenialClass, DenialReason, Act<'static>, AuditQuery<'static>, Demand<'static>, Evidence<'static>,
     FeedItem<'static>, RowFilter<'static>, RowIndexRef<'static>, RowRef<'static>,

@@ -184,6 +184,57 @@ fn issuing_for_an_owner_whose_row_was_deleted_revives_none_of_its_keys() {
 }
 
 #[test]
+fn a_suspension_does_not_end_by_deleting_the_row_of_an_owner_without_keys() {
+    let scene = Scene::new();
+    let zoe = owner("zoe");
+    scene.bed.root().suspend(zoe).unwrap();
+    scene.shell().run("DELETE FROM row WHERE kind = 3 AND id = 'zoe'");
+    assert_eq!(scene.found(), [CheckFinding::OldOwner { owner: zoe }]);
+    let error = scene.bed.refused(|| scene.bed.root().issue(NewKey::new(zoe, "new").unwrap()));
+    assert!(matches!(error, ManageError::Read(ReadError::Tampered { kind: RowKind::Owner, .. })), "{error}");
+    scene.bystander_goes_on(&scene.bed.validator, "zoe");
+}
+
+#[test]
+fn of_many_edits_at_once_each_is_named() {
+    let scene = Scene::new();
+    let other = scene.bed.other_validator();
+    let (shell, id) = (scene.shell(), |name| scene.key(name).to_string());
+    let mut expected = Vec::new();
+    for (row, finding) in [
+        (scene.key_row("live"), edited(RowKind::Key, id("live"))),
+        (scene.version_row("live"), edited(RowKind::Version, format!("{}/1", id("live")))),
+        (scene.version_row("cut"), edited(RowKind::Version, format!("{}/1", id("cut")))),
+        ("kind = 3 AND id = 'ada'".to_owned(), edited(RowKind::Owner, "ada")),
+        ("kind = 4 AND id = 'reader'".to_owned(), edited(RowKind::Role, "reader")),
+        ("kind = 5".to_owned(), edited(RowKind::Policy, "deployment")),
+        ("kind = 8 AND id = 'issue-donor'".to_owned(), edited(RowKind::Request, "issue-donor")),
+    ] {
+        shell.run(&format!("UPDATE row SET body = body || ' ' WHERE {row}"));
+        expected.push(finding);
+    }
+    shell.run("DELETE FROM row WHERE kind = 3 AND id = 'bob'");
+    expected.push(CheckFinding::MissingOwner { key: scene.key("suspended"), owner: owner("bob") });
+    expected.push(CheckFinding::OldOwner { owner: owner("bob") });
+    shell.run(&format!("DELETE FROM row WHERE {}", scene.version_row("revoked")));
+    expected.push(CheckFinding::MissingVersion { key: scene.key("revoked"), version: v(1) });
+    shell.run(&format!("DELETE FROM row WHERE {}", scene.key_row("expired")));
+    expected.push(CheckFinding::MissingKey { key: scene.key("expired"), version: v(1) });
+    let sorted = |mut findings: Vec<CheckFinding>| {
+        findings.sort_by_key(|finding| format!("{finding:?}"));
+        findings
+    };
+    assert_eq!(sorted(scene.found()), sorted(expected));
+    for validator in [&scene.bed.validator, &other, &scene.bed.other_validator()] {
+        assert_eq!(validator.findings().unwrap().len(), 5, "those that it follows");
+        for name in ["live", "cut", "revoked", "expired", "suspended"] {
+            assert!(validator.validate(scene.token(name)).is_err(), "{name}");
+        }
+        assert!(validator.validate(scene.token("bystander")).is_ok());
+    }
+}
+
+#[test]
 fn edited_settings_are_named_and_stop_issuing_but_neither_validation_nor_revocation() {
     for sql in [
         "UPDATE row SET body = json_set(body, '$.owner_limit', 1000000) WHERE kind = 5",

@@ -1,5 +1,5 @@
-//! What becomes of edits of the head and of the audit log: they are named, nobody validates by them, and no edit of
-//! the head that leaves its record readable keeps anybody from revoking.
+//! What becomes of edits of the head and of the audit log: they are named, nobody validates by them, and none of them
+//! keeps anybody from revoking.
 #![cfg(feature = "sqlite")]
 #![allow(
     clippy::unwrap_used,
@@ -19,8 +19,8 @@ use keyrota::{
 };
 use tampered::{Scene, Shell};
 
-/// Edits of the head that leave the library what it needs to go on from.
-const HEAD_EDITS: [&str; 8] = [
+/// Edits of the head.
+const HEAD_EDITS: [&str; 22] = [
     "revision = revision + 1",
     "revision = revision + 1000",
     "revision = 1",
@@ -29,6 +29,22 @@ const HEAD_EDITS: [&str; 8] = [
     "body = json_set(body, '$.audit.mac', lower(hex(zeroblob(32))))",
     "body = json_set(body, '$.high_water', 1798761600000000)",
     "mac = zeroblob(32)",
+    // Numbers that are taken, or that leave no room behind them.
+    "body = json_set(body, '$.audit.seq', 3)",
+    "body = json_set(body, '$.audit.seq', 0)",
+    "body = json_set(body, '$.audit.seq', 9223372036854775807)",
+    "revision = 0",
+    "revision = 9223372036854775807",
+    "floor = 9223372036854775807",
+    // A mark by which everything would have ended.
+    "body = json_set(body, '$.high_water', 253402300799999999)",
+    "body = json_set(body, '$.checks', json('{}'))",
+    "body = json_set(body, '$.store', 'sto_0000000000000000000000')",
+    "body = json_remove(body, '$.store')",
+    "body = '{}'",
+    "body = 'x'",
+    "body = ''",
+    "generation = 9",
 ];
 
 fn is_head_tampered(error: &ManageError) -> bool {
@@ -87,14 +103,17 @@ fn with_an_edited_head_revocation_works_and_begins_a_new_segment() {
             DenialReason::Revoked,
         ),
     ];
-    for edit in HEAD_EDITS {
-        for (name, deny, reason) in denies {
+    for (number, edit) in HEAD_EDITS.into_iter().enumerate() {
+        // Each edit with one of them, and the first edit with all.
+        let chosen = |at: usize| number == 0 || at == number % denies.len();
+        for (_, (name, deny, reason)) in denies.into_iter().enumerate().filter(|(at, _)| chosen(*at)) {
             let scene = Scene::new();
             let (other, seq) = (scene.bed.other_validator(), scene.bed.seq());
             scene.shell().run(&format!("UPDATE head SET {edit}"));
             deny(&scene);
             for validator in [&scene.bed.validator, &other, &scene.bed.other_validator()] {
-                assert_eq!(validator.validate(scene.token(name)).unwrap_err().reason(), reason, "{edit}");
+                let denied = validator.validate(scene.token(name)).map_err(|denial| denial.reason());
+                assert_eq!(denied.map(drop), Err(reason), "{edit}");
                 scene.bystander_goes_on(validator, edit);
             }
             let verdict = scene.bed.keys.verify_audit().unwrap();
@@ -109,15 +128,155 @@ fn with_an_edited_head_revocation_works_and_begins_a_new_segment() {
             let [entry] = &scene.bed.keys.audit(&breaks, 10).unwrap()[..] else { panic!("one break") };
             assert_eq!((entry.seq, entry.event.actor.name()), (seq + 1, "root"));
 
-            // All goes on from there, and the break stays told.
-            assert!(scene.bed.root().rotate(scene.key("donor")).is_ok(), "{edit}");
+            // All goes on from there, also in those who have followed all along, and the break stays told.
+            let donor = scene.bed.rotate(scene.key("donor"));
             scene.bed.tick();
+            for validator in [&scene.bed.validator, &other, &scene.bed.other_validator()] {
+                let verdict = validator.validate(&donor);
+                assert!(verdict.is_ok(), "{edit}: {verdict:?}");
+                assert_eq!(validator.findings().unwrap(), [], "{edit}");
+                assert_eq!(validator.validate(scene.token(name)).unwrap_err().reason(), reason, "{edit}");
+            }
             assert!(matches!(
                 scene.bed.keys.verify_audit().unwrap(),
                 AuditVerdict::Segmented { first_break, .. } if first_break == seq + 1
             ));
         }
     }
+}
+
+/// Edits of head and log together, and what remains to be seen of the log after the emergency.
+fn head_and_log_edits(last: u64) -> Vec<(&'static str, String)> {
+    let (after, beyond) = (last + 1, last + 2);
+    let copy = |seq: &str| {
+        format!(
+            "INSERT INTO audit SELECT {seq}, at, kind, actor, key, version, owner, body, generation, mac FROM audit \
+             WHERE seq = 5"
+        )
+    };
+    let deleted = ("the head is deleted", "DELETE FROM head".to_owned());
+    vec![
+        deleted.clone(),
+        deleted.clone(),
+        deleted.clone(),
+        deleted.clone(),
+        deleted,
+        ("head and log are deleted", "DELETE FROM head; DELETE FROM audit".to_owned()),
+        (
+            "the check of the master key is edited",
+            "UPDATE head SET body = json_set(body, '$.checks.\"1\"', '00000000000000000000000000000000')"
+                .to_owned(),
+        ),
+        ("an entry stands where the next one will", copy(&after.to_string())),
+        ("an entry stands where the next but one will", copy(&beyond.to_string())),
+        ("an entry stands at the end of all numbers", copy("9223372036854775807")),
+        ("an entry stands at the end of what is told", copy("4611686018427387903")),
+        ("an entry stands before all numbers", copy("-7")),
+        (
+            "an entry stands at the end of all numbers, and the head is edited",
+            format!("{}; UPDATE head SET mac = zeroblob(32)", copy("9223372036854775807")),
+        ),
+        (
+            "entries and a row stand at the end of what is told, and the head is edited",
+            format!(
+                "{}; UPDATE head SET mac = zeroblob(32); \
+                 UPDATE row SET revision = 4611686018427387903 WHERE kind = 3 AND id = 'bob'",
+                copy("4611686018427387903")
+            ),
+        ),
+        (
+            "the tail is cut, and the head names less",
+            format!(
+                "DELETE FROM audit WHERE seq > {}; UPDATE head SET body = json_set(body, '$.audit.seq', 3)",
+                last - 2
+            ),
+        ),
+    ]
+}
+
+#[test]
+fn no_edit_of_head_and_log_keeps_a_revocation_from_being_written() {
+    for number in 0..head_and_log_edits(20).len() {
+        let scene = Scene::new();
+        let other = scene.bed.other_validator();
+        // Commits that leave no row behind: the head's revision is far ahead of any row's.
+        (0..number).for_each(|_| {
+            scene.bed.clock.advance(std::time::Duration::from_secs(60)).unwrap();
+            scene.bed.tick();
+        });
+        scene.bystander_goes_on(&other, "before");
+        let (what, sql) = head_and_log_edits(scene.bed.seq()).swap_remove(number);
+        scene.shell().run(&sql);
+        scene.bed.root().revoke(scene.key("live")).unwrap_or_else(|error| panic!("{what}: {error}"));
+        scene.bed.root().suspend(owner("zoe")).unwrap_or_else(|error| panic!("{what}: {error}"));
+        for validator in [&scene.bed.validator, &other, &scene.bed.other_validator()] {
+            let denied = validator.validate(scene.token("live")).map_err(|denial| denial.reason());
+            assert_eq!(denied.map(drop), Err(DenialReason::Revoked), "{what}");
+            scene.bystander_goes_on(validator, what);
+        }
+        let donor = scene.bed.rotate(scene.key("donor"));
+        for validator in [&scene.bed.validator, &other, &scene.bed.other_validator()] {
+            assert!(validator.validate(&donor).is_ok(), "{what}");
+        }
+        assert!(!scene.bed.keys.check(None).unwrap().is_sound(), "{what}");
+        let written = AuditFilter::all().kind(EventKind::KeyRevoked);
+        let written = scene.bed.keys.audit(&written, 100).unwrap_or_default();
+        assert!(written.iter().any(|entry| entry.event.key == Some(scene.key("live"))), "{what}");
+        // It is as final for whoever opens the store later.
+        let scene = scene.reopened(|_| ());
+        assert_eq!(scene.bed.denial(scene.token("live")), Some(DenialReason::Revoked), "{what}");
+    }
+}
+
+#[test]
+fn an_old_head_that_is_put_back_stops_no_revocation_and_the_log_tells_of_it() {
+    let scene = Scene::fresh();
+    let (other, shell) = (scene.bed.other_validator(), scene.shell());
+    shell.keep_copies();
+    scene.bed.root().revoke(scene.key("revoked")).unwrap();
+    let second = scene.bed.rotate(scene.key("donor"));
+    let seq = scene.bed.seq();
+    shell.put_head_back();
+    // Sound by its MAC, but older than the log.
+    assert!(is_head_tampered(&scene.bed.refused(|| scene.bed.root().issue(new_key("new")))));
+    scene.bed.root().revoke(scene.key("live")).unwrap();
+    for validator in [&scene.bed.validator, &other, &scene.bed.other_validator()] {
+        for name in ["live", "revoked"] {
+            let denial = validator.validate(scene.token(name)).unwrap_err();
+            assert_eq!(denial.reason(), DenialReason::Revoked, "{name}");
+        }
+        assert!(validator.validate(&second).is_ok());
+        scene.bystander_goes_on(validator, "old head");
+    }
+    let verdict = scene.bed.keys.verify_audit().unwrap();
+    assert!(matches!(verdict, AuditVerdict::Segmented { first_break, .. } if first_break == seq + 1));
+    assert_eq!(scene.found(), []);
+}
+
+#[test]
+fn a_deleted_head_refuses_every_ordinary_act_and_nobody_founds_the_store_anew() {
+    let scene = Scene::new();
+    let other = scene.bed.other_validator();
+    scene.shell().run("DELETE FROM head");
+    let (root, keys) = (|| scene.bed.root(), &scene.bed.keys);
+    for error in [
+        root().issue(new_key("new")).map(drop).unwrap_err(),
+        root().rotate(scene.key("live")).map(drop).unwrap_err(),
+        keys.tick().map(drop).unwrap_err(),
+        keys.verify_audit().map(drop).unwrap_err(),
+    ] {
+        assert!(matches!(error, ManageError::Read(ReadError::NotFounded)), "{error}");
+    }
+    for validator in [&scene.bed.validator, &other] {
+        let denial = validator.validate(scene.token("live")).unwrap_err();
+        assert_eq!(denial.reason(), DenialReason::Unavailable(Unavailable::Store));
+    }
+    let open =
+        || KeyManager::builder(scene.bed.place.open(), keyring()).clock(scene.bed.clock.clone()).open();
+    let error = open().map(drop).unwrap_err();
+    assert!(matches!(error, OpenError::Read(ReadError::HeadTampered)), "{error}");
+    root().revoke(scene.key("live")).unwrap();
+    assert_eq!(open().unwrap().audit_head().unwrap(), keys.audit_head().unwrap());
 }
 
 #[test]
@@ -318,6 +477,33 @@ fn a_whole_old_file_is_found_by_an_anchor_alone() {
     let report = keys.check(Some(&anchor)).unwrap();
     let verdict = AuditVerdict::NotAnchored { last: earlier.seq, anchor: anchor.seq };
     assert_eq!((report.audit, report.findings), (verdict, vec![]));
+}
+
+#[test]
+fn of_many_edits_of_the_log_each_is_told() {
+    let scene = Scene::new();
+    let anchor = scene.bed.keys.audit_head().unwrap();
+    let last = anchor.seq;
+    assert!(last > 12, "{last}");
+    let report = scene.bed.keys.check(Some(&anchor)).unwrap();
+    assert_eq!((report.audit, report.troubles), (AuditVerdict::Sound { head: anchor }, vec![]));
+    scene.shell().run(&format!(
+        "UPDATE audit SET actor = 'mallory' WHERE seq = 3; DELETE FROM audit WHERE seq = 6; \
+         UPDATE audit SET generation = 9 WHERE seq = 8; UPDATE audit SET body = 'x' WHERE seq = 10; \
+         DELETE FROM audit WHERE seq > {}",
+        last - 2
+    ));
+    let report = scene.bed.keys.check(Some(&anchor)).unwrap();
+    let expected = [
+        AuditVerdict::BrokenAt { seq: 3 },
+        AuditVerdict::BrokenAt { seq: 6 },
+        AuditVerdict::KeyringBehind { seq: 8, generation: Generation::new(9) },
+        AuditVerdict::BrokenAt { seq: 10 },
+        AuditVerdict::TailDiffers { last: last - 2, head: last },
+        AuditVerdict::NotAnchored { last: last - 2, anchor: last },
+    ];
+    assert_eq!((report.audit, report.troubles), (expected[0], expected.to_vec()));
+    assert_eq!(scene.bed.keys.verify_audit().unwrap(), expected[0]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::records::{Record, Records, Stored, StoredFamily};
 use crate::request::{Operation, RequestRecord};
 use crate::rotate::{ClockState, clock_state};
 use crate::seal::SealedCopy;
-use crate::store::{Changeset, CommitError};
+use crate::store::{Changeset, CommitError, Segment};
 use crate::time::Timestamp;
 use crate::token::SecretToken;
 
@@ -101,13 +101,16 @@ impl<'a> Act<'a> {
         for _ in 0..ATTEMPTS {
             let mark = match (records.head(), urgency) {
                 (Ok(head), _) => head.high_water,
-                (Err(ReadError::HeadTampered), Urgency::Emergency) => now,
+                (Err(ReadError::HeadTampered | ReadError::NotFounded), Urgency::Emergency) => now,
                 (Err(error), _) => return Err(error.into()),
             };
             let t = now.max(mark);
             let changeset = match urgency {
                 Urgency::Ordinary => Changeset::new(&records.keyring),
-                Urgency::Emergency => Changeset::emergency(&records.keyring),
+                Urgency::Emergency => {
+                    let number = u64::from_ne_bytes(crypto::random_bytes()?);
+                    Changeset::emergency(&records.keyring, Segment { store: keys.inner.store, now, number })
+                }
             };
             let known = match &asked_request {
                 Some(request) => records.get::<RequestRecord>(request.as_str())?,

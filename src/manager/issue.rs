@@ -20,7 +20,7 @@ use crate::policy::RotationPolicy;
 use crate::records::{KeyState, Record, insert_family};
 use crate::request::Operation;
 use crate::scope::ScopeSet;
-use crate::store::{RowFilter, RowKind};
+use crate::store::{AuditQuery, RowFilter, RowKind};
 use crate::text::TextError;
 use crate::time::Timestamp;
 use crate::token::{Prefix, SecretToken};
@@ -272,19 +272,25 @@ pub(crate) fn claim_place(attempt: &mut Attempt<'_>, owner: OwnerId) -> Result<(
     Ok(())
 }
 
-/// Enters an owner. One whose row is missing although it has keys was deleted behind the library's back: entering
-/// it anew would bring those keys back to life.
+/// Enters an owner. One whose row is missing although it has keys, or although the log knows it, was deleted behind the
+/// library's back: entering it anew would bring those keys back to life, or end its suspension.
 pub(crate) fn add_owner(attempt: &mut Attempt<'_>, record: OwnerRecord) -> Result<(), ManageError> {
     let owner = record.id;
-    let mut orphans = false;
+    let mut known = false;
     let filter = RowFilter::Owner { owner: owner.as_str(), after: None };
     attempt.records.store.scan(RowKind::Key, filter, &mut |_| {
-        orphans = true;
+        known = true;
+        ControlFlow::Break(())
+    })?;
+    let added = EventKind::OwnerAdded.as_str();
+    let entries = AuditQuery { owner: Some(owner.as_str()), kind: Some(added), ..AuditQuery::default() };
+    attempt.records.store.audit(&entries, &mut |_| {
+        known = true;
         ControlFlow::Break(())
     })?;
     // An owner that is there by now was entered by another process in between: the commit conflicts, and the act is
     // decided again.
-    if orphans && attempt.records.get::<OwnerRecord>(owner.as_str())?.is_none() {
+    if known && attempt.records.get::<OwnerRecord>(owner.as_str())?.is_none() {
         return Err(ReadError::Tampered { kind: RowKind::Owner, id: owner.into() }.into());
     }
     attempt.changeset.insert(record.draft());

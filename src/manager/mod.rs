@@ -57,6 +57,8 @@ struct Inner {
     records: Records,
     clock: Arc<dyn Clock>,
     prefixes: Vec<Prefix>,
+    /// As it was found when the store was opened.
+    store: StoreId,
     marks: Arc<Marks>,
 }
 
@@ -114,7 +116,8 @@ impl KeyManagerBuilder {
     pub fn open(self) -> Result<KeyManager, OpenError> {
         let store = loop_found(&self)?;
         let Self { records, clock, prefixes, .. } = self;
-        Ok(KeyManager { inner: Arc::new(Inner { records, clock, prefixes, marks: Marks::of(store) }) })
+        let marks = Marks::of(store);
+        Ok(KeyManager { inner: Arc::new(Inner { records, clock, prefixes, store, marks }) })
     }
 
     fn founding(&self) -> Result<Changeset, ManageError> {
@@ -132,7 +135,8 @@ impl KeyManagerBuilder {
     }
 }
 
-/// The id that the store was founded with. Founds it unless somebody else has; of several processes that open an empty one, one founds it.
+/// The id that the store was founded with. Founds it unless somebody else has; of several processes that open an empty
+/// one, one founds it.
 fn loop_found(builder: &KeyManagerBuilder) -> Result<StoreId, OpenError> {
     let not_founded = |error: ManageError| OpenError::NotFounded(Box::new(error));
     for _ in 0..10 {

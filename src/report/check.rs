@@ -68,7 +68,8 @@ pub enum CheckFinding {
         /// The key.
         key: KeyId,
     },
-    /// An owner's row is sound, but not the last that was written: the log says otherwise of its suspension.
+    /// An owner's row is sound, but not the last that was written, or is gone: the log says otherwise of its
+    /// suspension.
     OldOwner {
         /// The owner.
         owner: OwnerId,
@@ -79,8 +80,10 @@ pub enum CheckFinding {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CheckReport {
-    /// What verifying the audit log found.
+    /// What verifying the audit log found: the first trouble, if there is any.
     pub audit: AuditVerdict,
+    /// All troubles of the audit log, in the order of its entries.
+    pub troubles: Vec<AuditVerdict>,
     /// What checking the rows found. Rows are compared with the log only as far as that is sound.
     pub findings: Vec<CheckFinding>,
     /// How many rows were checked.
@@ -132,7 +135,7 @@ impl Told {
 /// Checks every row and the audit log. Acts that are committed meanwhile can show as findings: check again then.
 pub(crate) fn check(records: &Records, anchor: Option<&AuditHead>) -> Result<CheckReport, ManageError> {
     let mut told = Told::default();
-    let audit = verify(records, anchor, |event| told.hear(event))?;
+    let (audit, troubles) = verify(records, anchor, |event| told.hear(event))?;
     let mut survey = Survey::default();
     for kind in RowKind::ALL {
         records.store.scan(kind, RowFilter::All { after: None }, &mut |row| {
@@ -147,7 +150,7 @@ pub(crate) fn check(records: &Records, anchor: Option<&AuditHead>) -> Result<Che
     findings.sort_by_cached_key(|finding| format!("{finding:?}"));
     let Survey { findings: mut all, rows, .. } = survey;
     all.extend(findings);
-    Ok(CheckReport { audit, findings: all, rows })
+    Ok(CheckReport { audit, troubles, findings: all, rows })
 }
 
 /// What the rows say, as far as they can be believed.
@@ -234,7 +237,12 @@ impl Survey {
             }
         }
         for (owner, suspended) in &told.suspended {
-            if self.suspended.get(owner).is_some_and(|stored| stored != suspended) {
+            let differs = match self.suspended.get(owner) {
+                Some(stored) => stored != suspended,
+                // No owner is ever removed: without its row it could be entered again, and would be enabled.
+                None => *suspended && self.lacks(RowKind::Owner, owner.as_str()),
+            };
+            if differs {
                 found.push(CheckFinding::OldOwner { owner: *owner });
             }
         }

@@ -64,16 +64,17 @@ impl AuditVerdict {
 }
 
 /// Checks each entry against its MAC and its predecessor, the last against the head, and one of them against the
-/// anchor. Each sound entry is told to `each`.
+/// anchor. Each sound entry before the first trouble is told to `each`. Returns the verdict, which is the first trouble
+/// if there is any, and all troubles: behind each one the chain is taken up again.
 pub(crate) fn verify(
     records: &Records,
     anchor: Option<&AuditHead>,
     mut each: impl FnMut(&Event),
-) -> Result<AuditVerdict, ManageError> {
+) -> Result<(AuditVerdict, Vec<AuditVerdict>), ManageError> {
     let body = records.head()?;
     let head = body.audit;
     let mut at = body.audit_start.unwrap_or(AuditHead::EMPTY);
-    let mut trouble = None;
+    let mut troubles = Vec::new();
     let mut first_break = None;
     let mut anchored = anchor.is_none_or(|anchor| *anchor == AuditHead::EMPTY || *anchor == at);
     records.store.audit(&AuditQuery::default(), &mut |row| {
@@ -81,31 +82,34 @@ pub(crate) fn verify(
         if at == head && row.seq == head.seq + 1 {
             return ControlFlow::Break(());
         }
-        match check_link(&records.keyring, &at, row) {
+        let link = check_link(&records.keyring, &at, row);
+        at = AuditHead { seq: row.seq, mac: row.mac.tag };
+        match link {
             Ok(event) => {
                 if event.kind == EventKind::ChainBroken {
                     first_break = first_break.or(Some(row.seq));
                 }
-                at = AuditHead { seq: row.seq, mac: row.mac.tag };
                 anchored |= anchor == Some(&at);
-                each(&event);
-                ControlFlow::Continue(())
+                if troubles.is_empty() {
+                    each(&event);
+                }
             }
-            Err(found) => {
-                trouble = Some(found);
-                ControlFlow::Break(())
-            }
+            Err(found) => troubles.push(found),
         }
+        ControlFlow::Continue(())
     })?;
-    Ok(match (trouble, anchor, first_break) {
-        (Some(trouble), ..) => trouble,
-        (None, ..) if at != head => AuditVerdict::TailDiffers { last: at.seq, head: head.seq },
-        (None, Some(anchor), _) if !anchored => {
-            AuditVerdict::NotAnchored { last: at.seq, anchor: anchor.seq }
-        }
-        (None, _, Some(first_break)) => AuditVerdict::Segmented { first_break, head },
-        (None, ..) => AuditVerdict::Sound { head },
-    })
+    if at != head {
+        troubles.push(AuditVerdict::TailDiffers { last: at.seq, head: head.seq });
+    }
+    if let Some(anchor) = anchor.filter(|_| !anchored) {
+        troubles.push(AuditVerdict::NotAnchored { last: at.seq, anchor: anchor.seq });
+    }
+    let verdict = match (troubles.first(), first_break) {
+        (Some(first), _) => *first,
+        (None, Some(first_break)) => AuditVerdict::Segmented { first_break, head },
+        (None, None) => AuditVerdict::Sound { head },
+    };
+    Ok((verdict, troubles))
 }
 
 fn check_link(keyring: &Keyring, previous: &AuditHead, row: &AuditRow) -> Result<Event, AuditVerdict> {
@@ -177,7 +181,7 @@ mod tests {
         let head = Head::write(&keyring, revision, floor, &body).unwrap();
         let row = (str::from_utf8(&head.body).unwrap(), head.mac.tag.as_slice());
         shell.execute("UPDATE head SET body = ?1, mac = ?2", row).unwrap();
-        let verdict = |anchor| verify(&records, anchor, |_| ()).unwrap();
+        let verdict = |anchor| verify(&records, anchor, |_| ()).unwrap().0;
         assert!(verdict(None).is_sound());
         assert!(verdict(Some(&heads[1])).is_sound() && verdict(Some(&heads[2])).is_sound());
         assert!(matches!(verdict(Some(&heads[0])), AuditVerdict::NotAnchored { .. }));

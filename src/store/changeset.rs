@@ -1,5 +1,7 @@
 //! A changeset: all that one commit writes, decided outside and sealed inside the store's transaction.
 
+use std::collections::BTreeMap;
+
 use crate::actor::Context;
 use crate::audit::{self, AuditHead};
 use crate::event::{Event, EventKind};
@@ -84,7 +86,7 @@ pub enum SealError {
     /// Somebody else founded the store first, or it is not founded yet: read it again.
     #[error("the store was founded, or emptied, meanwhile")]
     Conflict,
-    /// The head's MAC is wrong.
+    /// The head's MAC is wrong, the head is gone, or it is older than the audit log.
     #[error("the head of the store was edited; run the audit's verification")]
     HeadTampered,
     /// The head was written under a generation that the keyring does not hold.
@@ -100,9 +102,38 @@ crate::text::debug_as_told!(SealError);
 enum Purpose {
     Founding(StoreId),
     Ordinary,
-    Emergency,
+    Emergency(Segment),
     /// A backup becomes a store of its own, with a revision beyond this one.
     Restoring(StoreId, Revision),
+    /// Puts a damaged head in place.
+    #[cfg(any(test, feature = "conformance"))]
+    Damage(Head),
+}
+
+/// What an emergency on a damaged head begins with: of that head nothing is taken over that could do harm.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    /// The store's id, as it was when it was opened.
+    pub(crate) store: StoreId,
+    /// The time of the act.
+    pub(crate) now: Timestamp,
+    /// A random number, by which followers notice.
+    pub(crate) number: u64,
+}
+
+/// What a store holds, whatever its head says: a head that was edited, brought back or deleted does not know it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tail {
+    /// The highest revision of the rows of followed kinds and of the deletions in the feed; 0 without any.
+    pub revision: Revision,
+    /// The number of the last audit entry; 0 without any.
+    pub entry: u64,
+}
+
+impl Tail {
+    /// No store comes so far by itself: revisions and numbers from here on, which only an edit can bring, need not be
+    /// told, so that one edit does not use up all that could follow.
+    pub const LIMIT: u64 = 1 << 62;
 }
 
 /// A row to be written, before its revision and MAC are known.
@@ -153,9 +184,15 @@ impl Changeset {
         Self { purpose: Purpose::Founding(store), high_water: Some(now), ..Self::new(keyring) }
     }
 
-    /// An act that a damaged head must not block; it starts a new segment of the audit log.
-    pub(crate) fn emergency(keyring: &Keyring) -> Self {
-        Self { purpose: Purpose::Emergency, ..Self::new(keyring) }
+    /// An act that a damaged head must not block; on one it starts a new segment of the audit log.
+    pub(crate) fn emergency(keyring: &Keyring, segment: Segment) -> Self {
+        Self { purpose: Purpose::Emergency(segment), ..Self::new(keyring) }
+    }
+
+    /// What a SQL shell does to a head, for stores that have none.
+    #[cfg(any(test, feature = "conformance"))]
+    pub(crate) fn damage(keyring: &Keyring, head: Head) -> Self {
+        Self { purpose: Purpose::Damage(head), ..Self::new(keyring) }
     }
 
     /// Makes a backup a store of its own: with a new id, so that followers load anew, and beyond a revision that they
@@ -210,16 +247,16 @@ impl Changeset {
     /// Allots the revision, links the audit entries and computes the MACs.
     ///
     /// To be called by a store inside its transaction, under its write lock, with the head that it holds
-    /// (`None` for an empty store). Pure: the same head gives the same result.
+    /// (`None` for an empty store) and what it holds besides. Pure: the same gives the same result.
     ///
     /// # Errors
     /// [`SealError`]; the store writes nothing then.
-    pub fn seal(&self, head: Option<&Head>) -> Result<SealedChangeset, SealError> {
-        let (revision, floor, (mut body, broken)) = match (&self.purpose, head) {
-            (Purpose::Founding(store), None) => (Revision(0), Revision(0), (self.first_body(*store)?, false)),
-            (Purpose::Founding(_), Some(_)) | (_, None) => return Err(SealError::Conflict),
-            (_, Some(head)) => (head.revision, head.floor, self.continue_body(head)?),
-        };
+    pub fn seal(&self, head: Option<&Head>, tail: Tail) -> Result<SealedChangeset, SealError> {
+        #[cfg(any(test, feature = "conformance"))]
+        if let Purpose::Damage(head) = &self.purpose {
+            return Ok(SealedChangeset { head: head.clone(), writes: Vec::new(), audit: Vec::new() });
+        }
+        let Base { revision, floor, mut body, broken } = self.base(head, tail)?;
         let revision = match self.purpose {
             Purpose::Restoring(store, beyond) => {
                 body.restored_from.get_or_insert(body.store);
@@ -229,7 +266,8 @@ impl Changeset {
             _ => revision,
         };
         let revision = Revision(revision.0 + 1);
-        let floor = self.floor.unwrap_or(floor).clamp(floor, revision);
+        // Nobody knows what the feed lacks behind a damaged head: all followers load anew.
+        let floor = if broken { revision } else { self.floor.unwrap_or(floor).clamp(floor, revision) };
         if let Some(now) = self.high_water {
             body.high_water = body.high_water.max(now);
         }
@@ -247,33 +285,55 @@ impl Changeset {
         Ok(SealedChangeset { head, writes, audit })
     }
 
-    fn first_body(&self, store: StoreId) -> Result<HeadBody, SealError> {
-        let high_water = self.high_water.ok_or(SealError::Conflict)?;
-        Ok(HeadBody {
-            store,
-            restored_from: None,
-            audit: AuditHead::EMPTY,
-            audit_start: None,
-            high_water,
-            checks: [].into(),
-        })
+    /// What this commit goes on from.
+    fn base(&self, head: Option<&Head>, tail: Tail) -> Result<Base, SealError> {
+        let damaged = match (head, &self.purpose) {
+            (None, Purpose::Founding(store)) if tail == Tail::default() => return self.founded(*store),
+            // Emptied as a whole, or not founded yet.
+            (None, _) if tail == Tail::default() => return Err(SealError::Conflict),
+            (Some(_), Purpose::Founding(_)) => return Err(SealError::Conflict),
+            (None, _) => None,
+            (Some(head), _) => match head.read(&self.keyring) {
+                // An old head that was put back is sound, and knows less than the log.
+                Ok(body) if body.audit.seq >= tail.entry => {
+                    return Ok(Base { revision: head.revision, floor: head.floor, body, broken: false });
+                }
+                Err(RowFault::UnknownGeneration(generation)) => {
+                    return Err(SealError::UnknownGeneration(generation));
+                }
+                Ok(_) | Err(RowFault::Tampered) => Some(head),
+            },
+        };
+        match self.purpose {
+            // Nobody may block a revocation by damaging the head: it goes on behind all that there is, and says so.
+            Purpose::Emergency(segment) => Ok(self.behind(damaged, tail, segment)),
+            _ => Err(SealError::HeadTampered),
+        }
     }
 
-    /// The body to continue from, and whether the audit log's chain was broken before it.
-    fn continue_body(&self, head: &Head) -> Result<(HeadBody, bool), SealError> {
-        match (head.read(&self.keyring), &self.purpose) {
-            (Ok(body), _) => Ok((body, false)),
-            (Err(RowFault::UnknownGeneration(generation)), _) => {
-                Err(SealError::UnknownGeneration(generation))
-            }
-            // Nobody may block a revocation by damaging the head: keep what can be kept, and say so.
-            (Err(RowFault::Tampered), Purpose::Emergency) => {
-                let body = head.peek().filter(|body| body.foreign_generation(&self.keyring).is_none());
-                let body = body.ok_or(SealError::HeadTampered)?;
-                Ok((HeadBody { audit: AuditHead { mac: [0; 32], ..body.audit }, ..body }, true))
-            }
-            (Err(RowFault::Tampered), _) => Err(SealError::HeadTampered),
-        }
+    fn founded(&self, store: StoreId) -> Result<Base, SealError> {
+        let high_water = self.high_water.ok_or(SealError::Conflict)?;
+        let checks = BTreeMap::new();
+        let body = HeadBody::new(store, 0, AuditHead::EMPTY, high_water, checks);
+        Ok(Base { revision: Revision(0), floor: Revision(0), body, broken: false })
+    }
+
+    fn behind(&self, damaged: Option<&Head>, tail: Tail, segment: Segment) -> Base {
+        let Segment { store, now, number } = segment;
+        let said = damaged.map_or(Revision(0), |head| head.revision);
+        // What it says counts where it leaves room.
+        let revision = if said.0 < Tail::LIMIT / 2 { said.max(tail.revision) } else { tail.revision };
+        let high_water = match damaged.map(|head| (head.read(&self.keyring), head.peek())) {
+            Some((Ok(body), _)) => body.high_water,
+            // A mark that somebody wrote must not end what has not ended yet.
+            Some((Err(_), Some(body))) => body.high_water.min(now),
+            Some((Err(_), None)) | None => now,
+        };
+        let keys = |generation| Some((generation, Check(*self.keyring.keys(generation)?.check())));
+        let checks = self.keyring.generations().filter_map(keys).collect();
+        let audit = AuditHead { seq: tail.entry, mac: [0; 32] };
+        let body = HeadBody::new(store, number, audit, high_water, checks);
+        Base { revision, floor: Revision(0), body, broken: true }
     }
 
     fn write(&self, change: &Change, revision: Revision) -> Write {
@@ -306,6 +366,15 @@ impl Changeset {
         }
         row
     }
+}
+
+/// What a commit goes on from.
+struct Base {
+    revision: Revision,
+    floor: Revision,
+    body: HeadBody,
+    /// Whether the audit log's chain was broken before it.
+    broken: bool,
 }
 
 /// The entry that opens a new segment, in the name of whoever acted on the damaged log.

@@ -34,6 +34,10 @@ pub(crate) struct HeadBody {
     /// The first id of a store that has been restored from a backup, and so has another id now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) restored_from: Option<StoreId>,
+    /// Drawn anew by each emergency on a damaged head: revisions count within one segment, since what lies behind
+    /// such a head may have been numbered before. 0 at first.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub(crate) segment: u64,
     pub(crate) audit: AuditHead,
     /// Where the log begins: the last entry that a retention of the log has removed. Nothing here removes entries; a
     /// later version of the library may, and this one verifies what that leaves.
@@ -43,6 +47,11 @@ pub(crate) struct HeadBody {
     pub(crate) high_water: Timestamp,
     /// For each generation that has written here, a value by which its master key is recognised.
     pub(crate) checks: BTreeMap<Generation, Check>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_first(segment: &u64) -> bool {
+    *segment == 0
 }
 
 /// The check value of one master key.
@@ -66,7 +75,11 @@ impl Head {
     /// Reads the body of an unedited head.
     pub(crate) fn read(&self, keyring: &Keyring) -> Result<HeadBody, RowFault> {
         match Self::tag(keyring, self.mac.generation, self.revision, self.floor, &self.body) {
-            None => Err(RowFault::UnknownGeneration(self.mac.generation)),
+            // A head names the check of each generation that ever wrote one: without it, the number was edited.
+            None if self.peek().is_some_and(|body| body.checks.contains_key(&self.mac.generation)) => {
+                Err(RowFault::UnknownGeneration(self.mac.generation))
+            }
+            None => Err(RowFault::Tampered),
             Some(tag) if crypto::ct_eq_32(&tag, &self.mac.tag) => {
                 serde_json::from_slice(&self.body).map_err(|_| RowFault::Tampered)
             }
@@ -98,6 +111,17 @@ impl Head {
 }
 
 impl HeadBody {
+    /// A body of which nothing but this is known.
+    pub(crate) fn new(
+        store: StoreId,
+        segment: u64,
+        audit: AuditHead,
+        high_water: Timestamp,
+        checks: BTreeMap<Generation, Check>,
+    ) -> Self {
+        Self { store, restored_from: None, segment, audit, audit_start: None, high_water, checks }
+    }
+
     /// The id that the store was founded with.
     pub(crate) fn origin(&self) -> StoreId {
         self.restored_from.unwrap_or(self.store)

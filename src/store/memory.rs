@@ -10,8 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::store::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    Row, RowFilter, RowIndex, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageEntry,
-    Write,
+    Row, RowFilter, RowIndex, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, Tail, UsageBatch,
+    UsageEntry, Write,
 };
 use crate::time::Timestamp;
 
@@ -91,6 +91,11 @@ impl State {
     fn find(&self, kind: RowKind, unique: &str) -> Option<&Row> {
         let by = By::Unique(unique.to_owned());
         self.indexed(kind, by.clone().start(None), by).next()
+    }
+
+    fn tail(&self) -> Tail {
+        let revision = self.feed.keys().next_back().copied().unwrap_or_default();
+        Tail { revision, entry: self.audit.last().map_or(0, |entry| entry.seq) }
     }
 
     /// Puts a place under a name, with all that finds it, and returns the one that stood there.
@@ -287,7 +292,7 @@ impl KeyStore for MemoryStore {
 
     fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
         let mut state = self.write().map_err(CommitError::NotWritten)?;
-        let sealed = changeset.seal(state.head.as_ref())?;
+        let sealed = changeset.seal(state.head.as_ref(), state.tail())?;
         let revision = sealed.head.revision;
         let mut done = Vec::with_capacity(sealed.writes.len());
         for write in sealed.writes {

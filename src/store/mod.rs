@@ -24,8 +24,8 @@ use std::sync::Arc;
 
 use crate::time::Timestamp;
 
-pub(crate) use changeset::Draft;
-pub use changeset::{AuditRow, Changeset, SealError, SealedChangeset, Write};
+pub use changeset::{AuditRow, Changeset, SealError, SealedChangeset, Tail, Write};
+pub(crate) use changeset::{Draft, Segment};
 pub use error::{CommitError, StoreError, StoreErrorKind};
 pub use head::Head;
 pub(crate) use head::HeadBody;
@@ -206,6 +206,9 @@ pub trait KeyStore: Send + Sync + 'static {
     ) -> Result<(), StoreError>;
 
     /// Writes a changeset: all of it or nothing. Returns the new revision once it is durable.
+    ///
+    /// Under its write lock the store gives [`Changeset::seal`] the head that it holds, and as [`Tail`] what it holds
+    /// whatever the head says, and writes what that returns.
     ///
     /// # Errors
     /// [`CommitError`], which says precisely what became of the commit.

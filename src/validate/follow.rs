@@ -30,6 +30,8 @@ pub(crate) struct Follower {
 struct State {
     keeper: Keeper,
     store: StoreId,
+    /// Within which revisions count.
+    segment: u64,
     revision: Revision,
     high_water: Timestamp,
     /// Whether the next reading has to begin anew: the last one broke off in the middle of one.
@@ -59,6 +61,7 @@ impl Follower {
         let state = State {
             keeper: Keeper::default(),
             store: body.store,
+            segment: body.segment,
             revision: Revision::default(),
             high_water: body.high_water,
             anew: true,
@@ -129,7 +132,8 @@ impl Follower {
             let head = page.head.ok_or(ReadError::NotFounded)?;
             let body = head.read(&records.keyring).map_err(ReadError::of_head)?;
             let mut state = self.state();
-            if anew || body.store != state.store || since < head.floor || since > head.revision {
+            let is_elsewhere = (body.store, body.segment) != (state.store, state.segment);
+            if anew || is_elsewhere || since < head.floor || since > head.revision {
                 drop(state);
                 self.load_anew(records, &stamp)?;
                 return Ok(());
@@ -153,10 +157,10 @@ impl Follower {
         let body = head.read(&records.keyring).map_err(ReadError::of_head)?;
         let mut state = self.state();
         self.replica.leave();
-        let State { keeper, store, revision, anew, .. } = &mut *state;
+        let State { keeper, store, segment, revision, anew, .. } = &mut *state;
         *anew = true;
         // Another store, or one that was put back: what is older than what was seen may be the truth there.
-        if *store != body.store || *revision > head.revision {
+        if (*store, *segment) != (body.store, body.segment) || *revision > head.revision {
             keeper.forget_revisions();
         }
         let held = keeper.everything(&self.replica);
@@ -174,6 +178,7 @@ impl Follower {
             keeper.apply(&self.replica, batch);
         }
         state.store = body.store;
+        state.segment = body.segment;
         state.revision = head.revision;
         state.high_water = body.high_water;
         state.anew = false;

@@ -13,6 +13,7 @@
 )]
 
 mod killed;
+mod races;
 mod slow;
 mod stage;
 mod threads;

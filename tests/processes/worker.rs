@@ -11,6 +11,7 @@ use keyrota::{
     RevokeTarget, RotateNow, SqliteStore, TickReport, Timestamp, Validator, VersionNo,
 };
 
+use crate::races;
 use crate::stage::{ANSWER, Tally, keyring, letter, owner, root};
 use crate::verdicts::Script;
 
@@ -74,6 +75,20 @@ impl Worker {
             ["watch", folder, threads] => self.watch(Path::new(folder), threads.parse().unwrap()),
             ["perform", folder, threads, burst] => {
                 self.perform(Path::new(folder), threads.parse().unwrap(), burst.parse().unwrap())
+            }
+            ["administer", folder, race, rounds, users] => {
+                let (rounds, users) = (rounds.parse().unwrap(), users.parse().unwrap());
+                races::administer(self.keys(), Path::new(folder), race, rounds, users)
+            }
+            ["compete", folder, race, rounds, user, users] => {
+                let user = (user.parse().unwrap(), users.parse().unwrap());
+                let open = self.open.as_ref().unwrap();
+                races::compete(open, Path::new(folder), race, rounds.parse().unwrap(), user)
+            }
+            ["tick-along", folder, seconds, tickers] => {
+                let (seconds, tickers) = (seconds.parse().unwrap(), tickers.parse().unwrap());
+                let open = self.open.as_ref().unwrap();
+                races::tick_along(open, &self.clock, Path::new(folder), seconds, tickers)
             }
             ["churn", round, time] => self.churn(round, time),
             _ => self.act(words, None),

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    RowFilter, RowKind, RowRef, SqliteStore, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageEntry,
+    RowFilter, RowKind, RowRef, SqliteStore, Stamp, StoreError, StoreErrorKind, Tail, UsageBatch, UsageEntry,
 };
 
 pub(crate) struct Eavesdropper {
@@ -131,7 +131,7 @@ impl KeyStore for Eavesdropper {
 
     fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
         let head = self.inner.head().map_err(CommitError::NotWritten)?;
-        let sealed = changeset.seal(head.as_ref());
+        let sealed = changeset.seal(head.as_ref(), Tail::default());
         self.hear(format!("{changeset:?} {changeset:#?}"));
         self.hear(format!("{sealed:?} {sealed:#?}"));
         let done = self.inner.commit(changeset);

@@ -136,7 +136,22 @@ pub(crate) fn corpus(scene: &Scene) -> Vec<Edit> {
     deny("a version's row is deleted", "live", vec![gone.clone()], delete(version("live")));
     let orphan = CheckFinding::MissingKey { key: scene.key("live"), version: v(1) };
     deny("a key's row is deleted", "live", vec![orphan.clone()], delete(key("live")));
-    deny("a revoked key's row is deleted", "revoked", vec![], delete(key("revoked")));
+    let orphan = CheckFinding::MissingKey { key: scene.key("revoked"), version: v(1) };
+    deny("a revoked key's row is deleted", "revoked", vec![orphan], delete(key("revoked")));
+    let gone = CheckFinding::MissingVersion { key: scene.key("revoked"), version: v(1) };
+    let both = format!("{}; {}", delete(key("revoked")), delete(version("revoked")));
+    deny("a revoked key is deleted as a whole", "revoked", vec![gone.clone()], both);
+    deny(
+        "a deleted version's row comes back without its revocation",
+        "revoked",
+        vec![of_version("revoked")],
+        format!(
+            "CREATE TEMP TABLE old AS SELECT * FROM row WHERE {0}; DELETE FROM row WHERE {0}; \
+             INSERT INTO row SELECT NULL, kind, id, revision, parent, owner, due_at, NULL, 'active', uniq, \
+             json_set(json_remove(body, '$.ended_at', '$.end_reason'), '$.stage', 'active'), generation, mac FROM old",
+            version("revoked")
+        ),
+    );
     let missing = |name, of| CheckFinding::MissingOwner { key: scene.key(name), owner: owner(of) };
     deny(
         "an owner's row is deleted",

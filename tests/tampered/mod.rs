@@ -185,8 +185,8 @@ impl Shell {
 
     pub(crate) fn put_head_back(&self) {
         self.run(
-            "UPDATE main.head SET (revision, floor, body, mac) = \
-                  (SELECT revision, floor, body, mac FROM kept.head)",
+            "UPDATE main.head SET (revision, floor, body, generation, mac) = \
+             (SELECT revision, floor, body, generation, mac FROM kept.head)",
         );
     }
 

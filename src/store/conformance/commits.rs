@@ -1,8 +1,11 @@
 //! What a commit promises: all or nothing, the next revision, precise conflicts.
 
+use crate::keyring::Generation;
 use crate::store::conformance::StoreBed;
-use crate::store::conformance::lab::{Lab, Snapshot, draft, event, indexed, keyring, some, time};
-use crate::store::{Changeset, CommitError, Draft, Revision, RowKind, SealError};
+use crate::store::conformance::lab::{Lab, Snapshot, audit, draft, event, indexed, keyring, some, time};
+use crate::store::{
+    AuditQuery, Changeset, CommitError, Draft, Head, Revision, RowKind, RowMac, SealError, Segment,
+};
 
 fn with_unique(kind: RowKind, id: &str, unique: &str) -> Draft {
     indexed(kind, id, |index| index.unique = some(unique))
@@ -86,6 +89,57 @@ pub fn what_cannot_be_sealed_is_not_written(bed: &dyn StoreBed) {
         "the store must pass on why a changeset cannot be sealed, but answered {answer:?}"
     );
     assert_eq!(Snapshot::of(&*lab.store), before, "what cannot be sealed must not be written");
+}
+
+/// When the head was edited, or an old one was put back, an ordinary commit is refused and an emergency's is not: it
+/// gets the next revision and the next number behind all that the store holds, and followers load anew.
+pub fn an_emergency_goes_on_behind_all_that_a_damaged_head_does_not_tell(bed: &dyn StoreBed) {
+    let lab = Lab::founded(bed);
+    let mut last = 0;
+    let mut old = lab.head();
+    for round in 0..6_u8 {
+        let row = lab.insert(draft(RowKind::Key, &format!("kept {round}")));
+        let gone = lab.insert(draft(RowKind::Role, &format!("gone {round}")));
+        lab.commit(|changes| (0..3).for_each(|n| changes.record(event(n))));
+        lab.commit(|changes| changes.delete(RowKind::Role, format!("gone {round}"), gone));
+        last += 3;
+        let sound = lab.head();
+        let damaged = match round {
+            0 => old.clone(),
+            1 => Head { body: b"not JSON".to_vec(), ..old.clone() },
+            2 => Head { revision: Revision(u64::MAX / 2), floor: Revision(0), ..sound.clone() },
+            3 => Head { mac: RowMac { tag: [0; 32], ..sound.mac }, ..sound.clone() },
+            4 => Head { mac: RowMac { generation: Generation::new(9), ..sound.mac }, ..sound.clone() },
+            _ => Head { revision: Revision(1), floor: Revision(1), body: Vec::new(), ..sound.clone() },
+        };
+        lab.store.commit(&Changeset::damage(&lab.ring, damaged.clone())).unwrap();
+        assert_eq!(lab.head(), damaged, "a store returns its head as it got it");
+        let before = Snapshot::of(&*lab.store);
+        let ordinary = lab.store.commit(&lab.changes(|changes| changes.record(event(1))));
+        assert!(
+            matches!(ordinary, Err(CommitError::Seal(SealError::HeadTampered))),
+            "{round}: an ordinary commit on a damaged head must be refused, but answered {ordinary:?}"
+        );
+        assert_eq!(Snapshot::of(&*lab.store), before, "{round}: what is refused must not be written");
+
+        let segment = Segment { store: lab.store_id(), now: time(1_000_000), number: u64::from(round) + 1 };
+        let mut changes = Changeset::emergency(&lab.ring, segment);
+        changes.replace(draft(RowKind::Key, &format!("kept {round}")), row);
+        changes.record(event(1));
+        let revision = lab.store.commit(&changes).expect("an emergency's commit succeeds on a damaged head");
+        assert_eq!(revision, Revision(sound.revision.0 + 1), "{round}: the next revision of all there are");
+        let numbers: Vec<_> = audit(&*lab.store, &AuditQuery { after: last, ..AuditQuery::default() })
+            .iter()
+            .map(|entry| (entry.seq, entry.kind.clone()))
+            .collect();
+        let expected = [(last + 1, "chain_broken".to_owned()), (last + 2, "role_set".to_owned())];
+        assert_eq!(numbers, expected, "{round}: numbers go on behind the last that the store holds");
+        last += 2;
+        let head = lab.head();
+        assert_eq!((head.revision, head.floor), (revision, revision), "{round}: followers load anew");
+        assert_eq!(lab.insert(draft(RowKind::Key, &format!("after {round}"))).0, revision.0 + 1);
+        old = sound;
+    }
 }
 
 /// Revisions grow by exactly one with each commit, also when it writes no row or nothing at all.

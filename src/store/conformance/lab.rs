@@ -69,8 +69,12 @@ impl Lab {
         lab
     }
 
+    pub(super) fn store_id(&self) -> StoreId {
+        StoreId::new(time(1_000_000), [7; 10])
+    }
+
     pub(super) fn founding(&self) -> Changeset {
-        Changeset::founding(&self.ring, StoreId::new(time(1_000_000), [7; 10]), time(1_000_000))
+        Changeset::founding(&self.ring, self.store_id(), time(1_000_000))
     }
 
     pub(super) fn changes(&self, fill: impl FnOnce(&mut Changeset)) -> Changeset {

@@ -84,6 +84,7 @@ macro_rules! conformance_suite {
             founding_twice_conflicts
             a_commit_is_all_or_nothing
             what_cannot_be_sealed_is_not_written
+            an_emergency_goes_on_behind_all_that_a_damaged_head_does_not_tell
             each_commit_has_the_next_revision
             all_writes_of_a_commit_share_its_revision
             an_insert_refuses_a_taken_id

@@ -10,7 +10,7 @@ use crate::store::conformance::StoreBed;
 use crate::store::conformance::lab::{
     Lab, Snapshot, audit, draft, event, get, indexed, scan, settle, some, time,
 };
-use crate::store::{AuditQuery, Changeset, Draft, Revision, RowFilter, RowIndex, RowKind, Write};
+use crate::store::{AuditQuery, Changeset, Draft, Revision, RowFilter, RowIndex, RowKind, Tail, Write};
 use crate::time::Timestamp;
 
 /// Texts that a store could stumble over, each visibly or invisibly different from the others.
@@ -64,7 +64,7 @@ fn odd_texts() -> Vec<String> {
 /// Commits, and checks that the store shows exactly what the changeset's seal on its head gives.
 fn commit_and_compare(lab: &Lab, changes: &Changeset) {
     let head = lab.store.head().unwrap();
-    let sealed = changes.seal(head.as_ref()).unwrap();
+    let sealed = changes.seal(head.as_ref(), Tail::default()).unwrap();
     let before = head.map_or(0, |_| audit(&*lab.store, &AuditQuery::default()).len()) as u64;
     assert_eq!(lab.store.commit(changes).unwrap(), sealed.head.revision, "a commit returns its revision");
     assert_eq!(

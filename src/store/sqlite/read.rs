@@ -12,7 +12,7 @@ use rusqlite::{Connection, Params, params_from_iter};
 use crate::keyring::Generation;
 use crate::store::{
     AuditQuery, AuditRow, FeedItem, FeedPage, Head, Revision, RowFilter, RowIndexRef, RowKind, RowMac,
-    RowRef, UsageEntry,
+    RowRef, Tail, UsageEntry,
 };
 use crate::time::Timestamp;
 
@@ -103,6 +103,26 @@ impl<'r, 'c> Cells<'r, 'c> {
         };
         Some(tell(RowRef { kind, id: &id, revision, index, body, mac: self.mac() }))
     }
+}
+
+/// What there is, whatever the head says: the highest revisions below ?1, and of the numbers in the log the last behind
+/// which there is room. An entry that somebody put at the end of all numbers is none of the library's.
+pub(super) const TAIL: [&str; 3] = [
+    "SELECT revision FROM row INDEXED BY row_by_revision WHERE kind IN (1, 2, 3, 4) AND revision < ?1 \
+     ORDER BY revision DESC LIMIT 1",
+    "SELECT revision FROM gone WHERE revision < ?1 ORDER BY revision DESC LIMIT 1",
+    "SELECT seq FROM audit AS a WHERE seq < ?1 \
+     AND NOT EXISTS (SELECT 1 FROM audit AS b WHERE b.seq = a.seq + 1) ORDER BY seq DESC LIMIT 1",
+];
+
+pub(super) fn tail(connection: &Connection) -> rusqlite::Result<Tail> {
+    let last = |sql: &str| -> rusqlite::Result<u64> {
+        let mut statement = connection.prepare_cached(sql)?;
+        let mut rows = statement.query((int(Tail::LIMIT),))?;
+        Ok(rows.next()?.and_then(|row| Cells::of(row).integer()).unwrap_or(0))
+    };
+    let [row, gone, entry] = TAIL;
+    Ok(Tail { revision: Revision(last(row)?.max(last(gone)?)), entry: last(entry)? })
 }
 
 /// The head, or `None` for an empty store.
@@ -302,9 +322,12 @@ pub(super) fn audit(
         (" AND at < ?", time(query.until)),
     ];
     let mut sql = String::from(
-        "SELECT seq, at, kind, actor, key, version, owner, body, generation, mac FROM audit WHERE seq > ?",
+        "SELECT seq, at, kind, actor, key, version, owner, body, generation, mac FROM audit WHERE seq ",
     );
-    let mut values = vec![Value::Integer(int(query.after))];
+    // From the beginning means from before the first number: what stands there somebody else has put there.
+    let (from, after) = if query.after == 0 { (">= ?", i64::MIN) } else { ("> ?", int(query.after)) };
+    sql.push_str(from);
+    let mut values = vec![Value::Integer(after)];
     for (condition, value) in conditions {
         if let Some(value) = value {
             sql.push_str(condition);

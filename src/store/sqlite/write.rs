@@ -34,7 +34,8 @@ pub(super) fn commit(connection: &mut Connection, changeset: &Changeset) -> Resu
     let transaction =
         connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(not_written)?;
     let before = read::head(&transaction).map_err(not_written)?;
-    let sealed = changeset.seal(before.as_ref())?;
+    let tail = read::tail(&transaction).map_err(not_written)?;
+    let sealed = changeset.seal(before.as_ref(), tail)?;
     // Nobody but an editor of the head brings the revision so far.
     if i64::try_from(sealed.head.revision.0).is_err() {
         return Err(CommitError::NotWritten(StoreErrorKind::Corrupt.into()));
@@ -168,7 +169,7 @@ fn append(connection: &Connection, entry: &AuditRow) -> Result<(), CommitError> 
     };
     match write() {
         Ok(_) => Ok(()),
-        // The head says how many entries there are, so that the next number is free unless somebody edited.
+        // The next number is free unless somebody edited.
         Err(error) if is_taken(&error) => {
             Err(CommitError::NotWritten(StoreError::new(StoreErrorKind::Corrupt, error)))
         }
