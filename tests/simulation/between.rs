@@ -2,18 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::acts::{Asked, Chooser, Step};
+use crate::acts::Asked;
 use crate::answers::{Answer, Outcome};
+use crate::faults::Other;
 use crate::naive::{Naive, Time};
-use crate::put::{Raw, comparable, put, time};
+use crate::put::{Raw, comparable, put};
+use crate::site::Site;
 use crate::world::{World, sorted};
-
-/// What the other host does.
-#[derive(Clone, Debug)]
-enum Other {
-    Act(Asked),
-    Tick,
-}
 
 impl Other {
     fn of(&self, model: &mut Naive, now: Time) -> Outcome {
@@ -25,49 +20,35 @@ impl Other {
 }
 
 impl World {
-    /// Like a step; but after some calls of an act to its store, the other host acts.
-    pub fn step_between(&mut self, chooser: &mut Chooser) {
-        let now = self.clocks[0];
-        // The hosts are of one mind about the time: else an act has the one from before the other's tick.
-        let one = if self.clocks[1] == now { Some(chooser.next(&self.model, self.clocks)) } else { None };
-        let Some(Step::Act { host, asked }) = one else { return self.step(chooser) };
-        let one = Asked { who: "root", ..asked };
-        let other = match chooser.next(&self.model, self.clocks) {
-            // Under one request id they are the same caller.
-            Step::Act { asked, .. } if one.request.is_some() && asked.request == one.request => {
-                Other::Act(Asked { who: "root", ..asked })
-            }
-            Step::Act { asked, .. } => Other::Act(Asked { who: "other", ..asked }),
-            Step::Tick { .. } => Other::Tick,
-            _ => return self.step(chooser),
-        };
+    /// After some calls of an act to its store, the other host acts.
+    pub fn between(&mut self, sites: &mut [Site], host: usize, one: &Asked, calls: usize, other: &Other) {
+        let now = self.clocks[host];
         let mut orders = [true, false].map(|other_first| {
             let mut model = self.model.clone();
             let outcomes = if other_first {
                 let first = other.of(&mut model, now);
-                [model.perform(&one, now), first]
+                [model.perform(one, now), first]
             } else {
-                [model.perform(&one, now), other.of(&mut model, now)]
+                [model.perform(one, now), other.of(&mut model, now)]
             };
             (other_first, outcomes, model)
         });
-        let (calls, number) = (chooser.dice.below(12), self.history.len() + 1);
-        self.history.push(format!("{number:>3} {} {one:?}, after {calls} calls {other:?}", time(now)));
-
-        let mut sites = std::mem::take(&mut self.sites);
-        let [site] = &mut sites[..] else { panic!("one store, of which it is known who came first") };
+        let [site] = sites else { panic!("one store, of which it is known who came first") };
+        for host in &site.hosts {
+            host.store.make_room();
+        }
         let answered = Arc::new(Mutex::new(None));
         let (keys, names, answer) =
             (site.hosts[1 - host].keys.clone(), site.names.clone(), Arc::clone(&answered));
         let of_other = other.clone();
-        site.hosts[host].store.plan(calls, move || {
+        site.hosts[host].store.before(calls, move || {
             *answer.lock().unwrap() = Some(match of_other {
                 Other::Act(asked) => put(&keys, &names, &asked),
                 Other::Tick => keys.tick().map(Raw::Ticked),
             });
         });
-        let of_one = put(&site.hosts[host].keys, &site.names, &one);
-        site.hosts[host].store.finish();
+        let of_one = put(&site.hosts[host].keys, &site.names, one);
+        site.hosts[host].store.disarm();
         let of_other = answered.lock().unwrap().take().unwrap();
 
         let events = site.news(host);
@@ -86,14 +67,23 @@ impl World {
             } else {
                 [site.names.answer(&of_one), site.names.answer(&of_other)]
             };
-            let [one, other] = answers;
-            let answers = [comparable(&outcomes[0], one), comparable(&outcomes[1], other)];
+            let [of_one, of_other] = answers;
+            let answers = [comparable(&outcomes[0], of_one), comparable(&outcomes[1], of_other)];
             let told = sorted(events.iter().map(|event| site.names.entry(event)).collect());
-            let news = sorted(model.log[self.told..].to_vec());
+            let news = sorted(model.log.clone());
             if outcomes == answers && news == told {
-                (self.told, self.model) = (model.log.len(), model);
-                self.compare(&mut sites, host, chooser);
-                self.sites = sites;
+                self.model = model;
+                self.model.told += std::mem::take(&mut self.model.log).len();
+                let mut acts = vec![(Some(one), &outcomes[0])];
+                let of_other = if let Other::Act(asked) = other { Some(asked) } else { None };
+                acts.insert(usize::from(!other_first), (of_other, &outcomes[1]));
+                for (asked, outcome) in acts {
+                    if let Some(asked) = asked {
+                        self.model.mark(&asked.act, outcome);
+                        self.watch.done(&asked.act, outcome, &self.model);
+                        asked.act.key().into_iter().for_each(|key| self.watch.unknown(key));
+                    }
+                }
                 return;
             }
             tried += &format!(
@@ -101,6 +91,6 @@ impl World {
                  the library says {answers:?} {told:?}"
             );
         }
-        panic!("seed {}, step {number}: no order explains it{tried}", self.seed);
+        panic!("no order explains it{tried}");
     }
 }

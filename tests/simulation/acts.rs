@@ -1,6 +1,7 @@
 //! The acts: what may be asked of a deployment, and the dice that choose.
 
 use crate::answers::Failure;
+use crate::faults::{Drawn, Fault, Other, Swarm, Target};
 use crate::naive::{DAY, HOUR, MONTH, Naive, SECOND, Time};
 
 pub type Scopes = Vec<&'static str>;
@@ -65,6 +66,22 @@ pub enum Act {
     ConfirmClock(Time),
 }
 
+impl Act {
+    /// The key that it is about.
+    pub fn key(&self) -> Option<usize> {
+        match self {
+            Self::Rotate { key, .. }
+            | Self::Deprecate { key }
+            | Self::RollBack { key, .. }
+            | Self::Replace { key, .. }
+            | Self::RevokeKey { key, .. }
+            | Self::RevokeVersion { key, .. }
+            | Self::Edit { key, .. } => Some(*key),
+            _ => None,
+        }
+    }
+}
+
 /// An act, in somebody's name and perhaps under a request id.
 #[derive(Clone, Debug)]
 pub struct Asked {
@@ -84,13 +101,70 @@ pub enum Step {
     },
     /// What the clocks of the hosts show from now on.
     Clocks([Time; 2]),
-    Flush,
+    /// A token is presented: one that was shown, counted from the last.
+    Validate {
+        host: usize,
+        back: usize,
+        demanded: Option<&'static str>,
+    },
+    Flush {
+        host: usize,
+    },
     /// Opens a host again, or both at once; with a farewell or without.
     Reopen {
         host: usize,
         both: bool,
         close: bool,
     },
+    /// Somebody tries another master key.
+    WrongKey,
+}
+
+/// A step with what goes wrong at it. `salt` decides what is looked at afterwards.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub step: Step,
+    pub fault: Option<Fault>,
+    pub salt: u64,
+}
+
+/// The acts by name, in the order of [`Swarm`]; the first is always there.
+pub const ACTS: [&str; 18] = [
+    "Issue",
+    "Rotate",
+    "Deprecate",
+    "RollBack",
+    "Replace",
+    "RevokeKey",
+    "RevokeVersion",
+    "RevokeOwner",
+    "Suspend",
+    "Resume",
+    "SetPolicy",
+    "SetDefaultLimit",
+    "SetLimit",
+    "SetCeiling",
+    "SetRole",
+    "Edit",
+    "Purge",
+    "ConfirmClock",
+];
+/// What else a host does with its store.
+pub const REST: [&str; 4] = ["Tick", "Validate", "Flush", "Reopen"];
+
+/// The first word of what `Debug` prints.
+pub fn word(thing: &impl std::fmt::Debug) -> String {
+    let text = format!("{thing:?}");
+    text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+impl Step {
+    pub fn name(&self) -> String {
+        match self {
+            Self::Act { asked, .. } => word(&asked.act),
+            other => word(other),
+        }
+    }
 }
 
 /// Seeded randomness: splitmix64.
@@ -139,22 +213,49 @@ impl Dice {
 /// What is chosen next. Remembers the request ids that were given, to repeat them.
 pub struct Chooser {
     pub dice: Dice,
+    swarm: Swarm,
     asked: Vec<(u32, Act)>,
+    /// Request ids whose outcome is open: a caller repeats them soon.
+    open: Vec<(u32, Act)>,
 }
 
 impl Chooser {
-    pub fn new(seed: u64) -> Self {
-        Self { dice: Dice(seed.wrapping_mul(0x2545_F491_4F6C_DD1D)), asked: Vec::new() }
+    pub fn new(seed: u64, swarm: Swarm) -> Self {
+        let dice = Dice(seed.wrapping_mul(0x2545_F491_4F6C_DD1D));
+        Self { dice, swarm, asked: Vec::new(), open: Vec::new() }
     }
 
-    pub fn next(&mut self, model: &Naive, clocks: [Time; 2]) -> Step {
+    /// The number by which a request id that nobody has asked for is known from now on.
+    pub fn is_open(&mut self, request: u32, act: Act) {
+        self.open.push((request, act));
+    }
+
+    pub fn next(&mut self, model: &Naive, clocks: [Time; 2]) -> Planned {
+        let mut step = self.step(model, clocks);
+        let salt = self.dice.roll();
+        let fault = self.swarm.draw(&mut self.dice);
+        let fault = fault.and_then(|drawn| self.fault(drawn, &mut step, model, clocks));
+        Planned { step, fault, salt }
+    }
+
+    fn step(&mut self, model: &Naive, clocks: [Time; 2]) -> Step {
         let host = self.dice.below(2);
         let who = if self.dice.one_in(10) { "other" } else { "root" };
+        if !self.open.is_empty() && self.dice.one_in(2) {
+            let (request, act) = self.open.swap_remove(self.dice.below(self.open.len()));
+            return Step::Act { host, asked: Asked { who, act, request: Some(request) } };
+        }
         match self.dice.below(100) {
-            0..24 => Step::Clocks(self.clocks(model, clocks)),
-            24..35 => Step::Tick { host },
-            35..37 => Step::Flush,
-            37..40 => Step::Reopen { host, both: self.dice.one_in(3), close: self.dice.one_in(2) },
+            0..22 => Step::Clocks(self.clocks(model, clocks)),
+            22..32 => Step::Tick { host },
+            32..36 => Step::Validate {
+                host,
+                back: self.dice.below(12),
+                demanded: self.dice.maybe(3, |dice| dice.pick(&DEMANDS)),
+            },
+            36..38 => Step::Flush { host },
+            38..40 => Step::Reopen { host, both: self.dice.one_in(3), close: self.dice.one_in(2) },
+            40 if self.dice.one_in(4) => Step::WrongKey,
             40..49 if !self.asked.is_empty() => {
                 // Mostly the same act again, mostly one of the last.
                 let back = self.asked.len() - 1 - self.dice.below(self.asked.len().min(6));
@@ -171,6 +272,72 @@ impl Chooser {
         }
     }
 
+    fn fault(&mut self, drawn: Drawn, step: &mut Step, model: &Naive, clocks: [Time; 2]) -> Option<Fault> {
+        let at = self.dice.below(9);
+        let dice = &mut self.dice;
+        match (drawn, &mut *step) {
+            (_, Step::Clocks(_) | Step::WrongKey) => None,
+            // A validation has few calls.
+            (Drawn::Store(site), Step::Validate { .. }) => Some(Fault::Store { site, at: at % 3 }),
+            (Drawn::Store(site), Step::Flush { .. }) => Some(Fault::Store { site, at: 0 }),
+            (Drawn::Store(site), _) => Some(Fault::Store { site, at }),
+            (Drawn::Clock(by), _) => Some(Fault::Clock { by, stays: dice.one_in(3) }),
+            (Drawn::Flip, Step::Flush { .. } | Step::Reopen { .. }) => None,
+            (Drawn::Flip, Step::Act { asked, .. }) => {
+                let target = Self::target(dice, model, Some(&asked.act))?;
+                Some(Fault::Flip { target, bit: dice.below(100_000) })
+            }
+            (Drawn::Flip, _) => {
+                let target = Self::target(dice, model, None)?;
+                Some(Fault::Flip { target, bit: dice.below(100_000) })
+            }
+            // The hosts are of one mind about the time: else an act has the one from before the other's tick.
+            (Drawn::Other, Step::Act { asked, .. }) if clocks[0] == clocks[1] => {
+                asked.who = "root";
+                let request = asked.request;
+                let what = match self.step(model, clocks) {
+                    // Under one request id they are the same caller.
+                    Step::Act { asked, .. } if request.is_some() && asked.request == request => {
+                        Other::Act(Asked { who: "root", ..asked })
+                    }
+                    Step::Act { asked, .. } => Other::Act(Asked { who: "other", ..asked }),
+                    _ => Other::Tick,
+                };
+                Some(Fault::Other { at: self.dice.below(12), what })
+            }
+            (Drawn::Other, _) => None,
+        }
+    }
+
+    /// A row to be edited for the time of a step. Not one of those that an act passes over in silence.
+    fn target(dice: &mut Dice, model: &Naive, act: Option<&Act>) -> Option<Target> {
+        let key = match act.and_then(Act::key) {
+            Some(key) if dice.below(8) > 0 => key,
+            _ => {
+                let there: Vec<_> = (0..model.keys.len()).filter(|key| !model.keys[*key].purged).collect();
+                if there.is_empty() {
+                    return None;
+                }
+                dice.pick(&there)
+            }
+        };
+        let of = model.keys.get(key).filter(|key| !key.purged)?;
+        let passes_over = matches!(
+            act,
+            Some(
+                Act::RevokeKey { .. }
+                    | Act::RevokeVersion { .. }
+                    | Act::RevokeOwner { .. }
+                    | Act::Purge { .. }
+            )
+        );
+        Some(match dice.below(4) {
+            0 => Target::Owner(of.owner),
+            1 if !passes_over => Target::Version(key, 1 + dice.below(of.versions.len()) as u32),
+            _ => Target::Key(key),
+        })
+    }
+
     fn clocks(&mut self, model: &Naive, [now, other]: [Time; 2]) -> [Time; 2] {
         let dice = &mut self.dice;
         let skew = match dice.below(8) {
@@ -179,6 +346,8 @@ impl Chooser {
             _ => other - now,
         };
         let now = match dice.below(40) {
+            // A clock that was far off comes to its senses.
+            _ if now < model.mark - DAY || now > model.mark + 3 * 365 * DAY => model.mark,
             0 => now + MONTH + dice.until(150 * DAY),
             1..4 => now - dice.span(),
             // To where something ends or begins, and one microsecond before and after.
@@ -203,7 +372,23 @@ impl Chooser {
         }
     }
 
+    /// An act of those that the swarm has.
     fn act(&mut self, model: &Naive, now: Time) -> Act {
+        let kept = model.keys.iter().filter(|key| !key.purged).count();
+        if kept > 24 && self.dice.one_in(4) {
+            return Act::Purge { retention: 0 };
+        }
+        for _ in 0..20 {
+            let act = self.any_act(model, now);
+            let at = ACTS.iter().position(|name| *name == word(&act));
+            if at.is_some_and(|at| self.swarm.acts[at]) {
+                return act;
+            }
+        }
+        Act::Issue(Self::wanted(&mut self.dice, now.max(model.mark)))
+    }
+
+    fn any_act(&mut self, model: &Naive, now: Time) -> Act {
         if now - model.mark > MONTH && self.dice.one_in(2) {
             return Act::ConfirmClock(self.dice.pick(&[now, now, now - DAY, now + 1]));
         }

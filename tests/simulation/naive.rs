@@ -1,7 +1,8 @@
 //! The naive model of a deployment: owners, settings, requests, the clock's mark and the audit log, around the keys of
 //! `family.rs`. Times are microseconds since 1970; keys and tokens are named by when they were first seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::acts::{Act, Asked, Policy, Scopes, Wanted};
 use crate::answers::{Answer, Failure, Outcome};
@@ -29,9 +30,33 @@ pub struct Owner {
 #[derive(Clone, Debug)]
 pub struct Request {
     pub name: Option<u32>,
-    pub act: Act,
+    pub act: Arc<Act>,
     pub token: Option<usize>,
     pub until: Time,
+}
+
+/// What the process denies because a revocation failed, or its outcome is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    Key(usize),
+    Version(usize, u32),
+    OwnersKeys(&'static str),
+    Replaced(usize),
+    Suspended(&'static str),
+}
+
+impl Mark {
+    /// The mark that an act leaves when it fails.
+    pub fn of(act: &Act) -> Option<Self> {
+        match *act {
+            Act::RevokeKey { key, .. } => Some(Self::Key(key)),
+            Act::RevokeVersion { key, version, .. } => Some(Self::Version(key, version)),
+            Act::RevokeOwner { owner, .. } => Some(Self::OwnersKeys(owner)),
+            Act::Replace { key, .. } => Some(Self::Replaced(key)),
+            Act::Suspend { owner } => Some(Self::Suspended(owner)),
+            _ => None,
+        }
+    }
 }
 
 /// A token that can be had again under a request id.
@@ -58,7 +83,13 @@ pub struct Naive {
     who: &'static str,
     /// Whether the clock is too far ahead for anything to be recorded as passed.
     jumped: bool,
+    /// What was recorded since it was last compared.
     pub log: Vec<Entry>,
+    /// How many entries were recorded before those.
+    pub told: usize,
+    pub marks: BTreeSet<Mark>,
+    /// A key whose row cannot be believed at the moment.
+    pub edited: Option<usize>,
 }
 
 /// Whether scopes allow what is demanded: itself, `r:*` all of r, `*` all but the reserved resource.
@@ -86,6 +117,9 @@ impl Naive {
             who: LIBRARY,
             jumped: false,
             log: vec![founding],
+            told: 0,
+            marks: BTreeSet::new(),
+            edited: None,
         }
     }
 
@@ -94,7 +128,7 @@ impl Naive {
         let Asked { who, act, request } = asked.clone();
         let t = now.max(self.mark);
         if let Some(known) = self.requests.iter().find(|known| request.is_some() && known.name == request) {
-            return if known.act == act { self.repeat(known, t) } else { Err(Failure::RequestReused) };
+            return if *known.act == act { self.repeat(known, t) } else { Err(Failure::RequestReused) };
         }
         let mut after = Self { who, jumped: now > self.mark + MONTH, ..self.clone() };
         let answer = after.decide(&act, now, t)?;
@@ -104,14 +138,44 @@ impl Naive {
             if let (Some(_), Some(token)) = (request, token) {
                 after.kept.push(Kept { token, until: t + REPLAY });
             }
-            after.requests.push(Request { name: request, act, token, until: t + REMEMBERED });
+            after.requests.push(Request { name: request, act: Arc::new(act), token, until: t + REMEMBERED });
             *self = after;
         }
         Ok(answer)
     }
 
+    /// What an act has done to the marks of the process, by its outcome.
+    pub fn mark(&mut self, act: &Act, outcome: &Outcome) {
+        use Failure::{AlreadyDone, NothingToReplace, Open, Trouble};
+        let Some(mark) = Mark::of(act) else {
+            if let (Act::Resume { owner }, Ok(_)) = (act, outcome) {
+                self.marks.remove(&Mark::Suspended(owner));
+            }
+            return;
+        };
+        let decided = matches!(mark, Mark::Replaced(_));
+        match outcome {
+            Ok(_) | Err(AlreadyDone(..)) => drop(self.marks.remove(&mark)),
+            Err(Trouble(_) | Open(_)) => drop(self.marks.insert(mark)),
+            Err(NothingToReplace(_)) if decided => drop(self.marks.remove(&mark)),
+            Err(failure) if decided && failure.is_of_the_lifecycle() => drop(self.marks.remove(&mark)),
+            Err(_) => {}
+        }
+    }
+
+    /// Whether marks deny a version: as revoked, and as suspended.
+    pub fn marked(&self, key: usize, version: u32) -> (bool, bool) {
+        if self.marks.is_empty() {
+            return (false, false);
+        }
+        let owner = self.keys[key].owner;
+        let revoking =
+            [Mark::Key(key), Mark::Version(key, version), Mark::OwnersKeys(owner), Mark::Replaced(key)];
+        (revoking.iter().any(|mark| self.marks.contains(mark)), self.marks.contains(&Mark::Suspended(owner)))
+    }
+
     fn repeat(&self, known: &Request, t: Time) -> Outcome {
-        match (known.token, &known.act) {
+        match (known.token, &*known.act) {
             (Some(token), _) => {
                 let (key, version) = self.tokens[token];
                 let mut kept = self.kept.iter().filter(|kept| kept.token == token && t < kept.until);
@@ -157,7 +221,11 @@ impl Naive {
                 self.owners.get(owner).ok_or(Failure::UnknownOwner(owner))?;
                 for key in 0..self.keys.len() {
                     let Key { owner: of, revoked_at, purged, .. } = self.keys[key];
-                    if of == *owner && (*compromised || revoked_at.is_none()) && !purged {
+                    if of == *owner
+                        && (*compromised || revoked_at.is_none())
+                        && !purged
+                        && self.edited != Some(key)
+                    {
                         self.revoke(key, *compromised, t);
                     }
                 }
@@ -318,10 +386,12 @@ impl Naive {
             let last =
                 self.keys[key].versions.iter().map(|version| version.ended_at).collect::<Option<Vec<_>>>();
             let last = last.and_then(|ended| ended.into_iter().max()).max(self.keys[key].revoked_at);
-            if !self.keys[key].purged && last.is_some_and(|last| last <= before) {
+            let old = last.is_some_and(|last| last <= before) && self.edited != Some(key);
+            if !self.keys[key].purged && old {
                 self.keys[key].purged = true;
                 self.tell(key, vec![Entry::new("key_purged", None, t)]);
                 self.forget(|(of, _)| of == key);
+                (self.keys[key].versions, self.keys[key].rotations) = (Vec::new(), Vec::new());
                 purged += 1;
             }
         }
@@ -347,7 +417,10 @@ impl Naive {
 
     fn claim_place(&mut self, owner: &'static str, t: Time) -> Result<(), Failure> {
         let limit = self.owners.get(owner).and_then(|owner| owner.limit).unwrap_or(self.owner_limit);
-        let held = self.keys.iter().filter(|key| key.owner == owner && key.lives(t)).count();
+        // An edited row keeps its place: editing must not make room.
+        let holds = |(at, key): &(usize, &Key)| key.lives(t) || (self.edited == Some(*at) && !key.purged);
+        let mine = self.keys.iter().enumerate().filter(|(_, key)| key.owner == owner);
+        let held = mine.filter(holds).count();
         if self.owner(owner, t).suspended {
             return Err(Failure::OwnerSuspended);
         }
