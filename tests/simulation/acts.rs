@@ -305,6 +305,13 @@ impl Chooser {
                 };
                 Some(Fault::Other { at: self.dice.below(12), what })
             }
+            (Drawn::Other, Step::Validate { .. }) => {
+                let what = match self.step(model, clocks) {
+                    Step::Act { asked, .. } => Other::Act(asked),
+                    _ => Other::Tick,
+                };
+                Some(Fault::Other { at: self.dice.below(4), what })
+            }
             (Drawn::Other, _) => None,
         }
     }

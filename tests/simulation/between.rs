@@ -93,4 +93,45 @@ impl World {
         }
         panic!("no order explains it{tried}");
     }
+
+    /// Between the calls of a validation the other host acts: the verdict is the one before or the one after.
+    pub fn between_validation(
+        &mut self,
+        site: &mut Site,
+        host: usize,
+        (token, demanded): (usize, Option<&str>),
+        calls: usize,
+        other: &Other,
+    ) -> bool {
+        let t = self.t(host);
+        let before = self.model.verdict(token, demanded, t);
+        site.hosts.iter().for_each(|host| host.store.make_room());
+        let (keys, names) = (site.hosts[1 - host].keys.clone(), site.names.clone());
+        let answered = Arc::new(Mutex::new(None));
+        let (answer, of_other) = (Arc::clone(&answered), other.clone());
+        site.hosts[host].eyes.before(calls, move || {
+            *answer.lock().unwrap() = Some(match of_other {
+                Other::Act(asked) => put(&keys, &names, &asked),
+                Other::Tick => keys.tick().map(Raw::Ticked),
+            });
+        });
+        let verdict = self.verdict(site, host, token, demanded);
+        let came = answered.lock().unwrap().is_some();
+        site.hosts[host].eyes.disarm();
+        let library = answered.lock().unwrap().take().unwrap();
+        let library = site.names.answer(&library);
+        match other {
+            Other::Act(asked) => self.settle(site, 1 - host, asked, library, false, false),
+            Other::Tick => {
+                let report = Ok(Answer::Ticked(self.model.tick(self.clocks[1 - host])));
+                self.agree(site, "the report of a tick", &report, &library);
+            }
+        }
+        // A tick may have moved the mark, and with it the time.
+        let after = [t, self.t(host)].map(|t| self.model.verdict(token, demanded, t));
+        if verdict != before && !after.contains(&verdict) {
+            self.agree(site, "a verdict in the midst of an act", &after[1], &verdict);
+        }
+        came
+    }
 }

@@ -58,8 +58,8 @@ use naive::Naive;
 use play::{Case, Store};
 use world::{FIRST_LIMIT, FIRST_POLICY, START};
 
-const SEEDS: u64 = 120;
-const STEPS: usize = 1_000;
+const SEEDS: u64 = 200;
+const STEPS: usize = 500;
 const SQLITE_SEEDS: u64 = 24;
 
 fn number(variable: &str) -> Option<u64> {
@@ -138,13 +138,13 @@ fn whatever_fails_in_memory_the_invariants_hold_and_every_act_meets_every_fault(
     assert!(missing.is_empty(), "never together: {missing:?}");
 }
 
-/// Whether a fault can come at a step: only acts and ticks commit, and only an act has calls for others to come between.
+/// Whether a fault can come at a step: only acts and ticks commit, and in a tick nobody else is let in.
 fn can_meet(step: &str, fault: &str) -> bool {
     match fault {
         "Lost" | "Conflict" => !["Validate", "Flush", "Reopen"].contains(&step),
         "Full" => !["Validate", "Reopen"].contains(&step),
         "Flip" => !["Flush", "Reopen"].contains(&step),
-        "OtherHost" => !REST.contains(&step),
+        "OtherHost" => !["Tick", "Flush", "Reopen"].contains(&step),
         _ => true,
     }
 }
@@ -174,7 +174,12 @@ fn without_faults_the_model_a_memory_store_and_sqlite_agree() {
 
 #[test]
 fn every_short_sequence_of_acts_on_one_key_comes_out_as_the_model_says() {
-    let length = number("KEYROTA_SIM_SHORT").unwrap_or(3) as u32;
+    let longest = number("KEYROTA_SIM_SHORT").unwrap_or(3) as u32;
+    (1..=longest).for_each(every_sequence);
+}
+
+/// Each is looked at when it ends: what it begins with ends elsewhere.
+fn every_sequence(length: u32) {
     let (next, total) = (AtomicUsize::new(0), AtomicUsize::new(0));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {

@@ -43,7 +43,7 @@ pub fn count(length: u32) -> usize {
 /// One of them, by number; returns how many steps it has.
 pub fn run(length: u32, mut number: usize, tell: &mut dyn FnMut(String)) -> usize {
     let letters = alphabet();
-    let mut world = World::new(vec![("memory", Backing::Memory(MemoryStore::new()))], Care::Sampled);
+    let mut world = World::new(vec![("memory", Backing::Memory(MemoryStore::new()))], Care::Passing);
     let wanted = Wanted {
         owner: "ada",
         scopes: vec!["orders:read"],
@@ -66,6 +66,9 @@ pub fn run(length: u32, mut number: usize, tell: &mut dyn FnMut(String)) -> usiz
             Letter::Later(by) => Step::Clocks(world.clocks.map(|now| now + by)),
         };
         tell(format!("{letter:?}"));
+        if at + 1 == sequence.len() {
+            world.care = Care::Full;
+        }
         world.step(&Planned { step, fault: None, salt: 7 + at as u64 });
     }
     sequence.len()

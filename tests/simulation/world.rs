@@ -28,6 +28,8 @@ pub enum Care {
     Full,
     /// What the step concerns, and samples.
     Sampled,
+    /// The audit log alone: the same beginning is looked at elsewhere.
+    Passing,
 }
 
 pub struct World {
@@ -128,13 +130,14 @@ impl World {
         if let Some(Fault::Flip { target, bit }) = fault {
             self.flip(&sites, target, *bit, matches!(step, Step::Tick { .. }));
         }
-        let mut came = matches!(fault, Some(Fault::Clock { .. } | Fault::Flip { .. } | Fault::Other { .. }));
+        let mut came = matches!(fault, Some(Fault::Clock { .. } | Fault::Flip { .. }));
         let mut hot = None;
         match step {
             Step::Act { asked, .. } => {
                 hot = asked.act.key();
                 if let Some(Fault::Other { at, what }) = fault {
                     self.between(&mut sites, host, asked, *at, what);
+                    came = true;
                 } else {
                     came |= self.act(&mut sites, host, asked, fault.as_ref());
                 }
@@ -146,7 +149,11 @@ impl World {
                 let token = self.model.tokens.len().checked_sub(back + 1);
                 for site in &mut sites {
                     if let Some(token) = token.filter(|token| site.names.text(*token).is_some()) {
-                        came |= self.validate(site, host, token, *demanded, fault.as_ref());
+                        came |= if let Some(Fault::Other { at, what }) = fault {
+                            self.between_validation(site, host, (token, *demanded), *at, what)
+                        } else {
+                            self.validate(site, host, token, *demanded, fault.as_ref())
+                        };
                     }
                 }
             }
@@ -226,7 +233,7 @@ impl World {
     }
 
     /// Brings the model to where the library is, by the answer and by whether anything was committed.
-    fn settle(
+    pub fn settle(
         &mut self,
         site: &mut Site,
         host: usize,
