@@ -169,10 +169,9 @@ impl Act<'_> {
             Urgency::Ordinary,
             |attempt| issue(attempt, &new, prefix),
             |records, request, t| {
-                let (key, version, token) = replayed(records, request, t)?;
-                let family = records.family(key)?.ok_or(ManageError::UnknownKey(key))?.family;
+                let (family, version, token) = replayed(records, request, t)?;
                 let valid_until = family.version(version).and_then(|version| family.end(version));
-                Ok(IssuedKey { key, version, token, valid_until })
+                Ok(IssuedKey { key: family.key.id, version, token, valid_until })
             },
         )
     }

@@ -119,8 +119,7 @@ impl Act<'_> {
             Urgency::Ordinary,
             |attempt| rotate(attempt, how),
             |records, request, t| {
-                let (key, version, token) = replayed(records, request, t)?;
-                let family = records.family(key)?.ok_or(ManageError::UnknownKey(key))?.family;
+                let (family, version, token) = replayed(records, request, t)?;
                 Ok(RotatedKey::new(&family, version, token))
             },
         )

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 
 use keyrota::{AuditQuery, AuditVerdict, Clock, KeyStore, RowFilter, RowKind};
 
-use crate::acts::{Act, Asked, DEMANDS, Dice, OWNERS};
+use crate::acts::{Act, Asked, DEMANDS, OWNERS};
+use crate::chooser::Dice;
 use crate::ledger::micros;
 use crate::naive::{DAY, HOUR, MONTH};
 use crate::put::time;

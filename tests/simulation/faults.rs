@@ -1,6 +1,7 @@
 //! The faults: what may go wrong with a step, and the dice that decide for a seed which of it ever does.
 
-use crate::acts::{Asked, Dice};
+use crate::acts::Asked;
+use crate::chooser::Dice;
 use crate::naive::{DAY, HOUR, Time};
 
 /// Where and how a store's call goes wrong.
@@ -49,6 +50,8 @@ pub enum Fault {
     Clock { by: Time, stays: bool },
     /// The other host acts before a call.
     Other { at: usize, what: Other },
+    /// After the step, the other host's replica is behind and cannot catch up; `at` is the call that fails.
+    Behind { at: usize },
 }
 
 const STORE: [Site; 8] = [
@@ -67,7 +70,7 @@ const CLOCK: [Time; 6] = [-1, 1, -HOUR, HOUR, -3_652 * DAY, 3_652 * DAY];
 pub fn names() -> Vec<String> {
     let store = STORE.iter().map(|site| format!("{site:?}"));
     let clock = CLOCK.iter().map(|by| format!("Clock{}", hand(*by)));
-    store.chain(clock).chain(["Flip".to_owned(), "OtherHost".to_owned()]).collect()
+    store.chain(clock).chain(["Flip".to_owned(), "Behind".to_owned(), "OtherHost".to_owned()]).collect()
 }
 
 fn hand(by: Time) -> String {
@@ -86,6 +89,7 @@ impl Fault {
             Self::Flip { .. } => "Flip".to_owned(),
             Self::Clock { by, .. } => format!("Clock{}", hand(*by)),
             Self::Other { .. } => "OtherHost".to_owned(),
+            Self::Behind { .. } => "Behind".to_owned(),
         }
     }
 }
@@ -102,6 +106,7 @@ pub enum Drawn {
     Store(Site),
     Clock(Time),
     Flip,
+    Behind,
     Other,
 }
 
@@ -117,7 +122,8 @@ impl Swarm {
         let faults = names().len();
         Self {
             acts: (0..acts).map(|_| dice.one_in(2)).collect(),
-            faults: (0..faults).map(|_| dice.one_in(4)).collect(),
+            // The other host is no misfortune: it is there in half of the seeds.
+            faults: (0..faults).map(|fault| dice.one_in(if fault + 1 == faults { 2 } else { 4 })).collect(),
         }
     }
 
@@ -130,6 +136,7 @@ impl Swarm {
             None => Drawn::Store(STORE[fault]),
             Some(clock) if clock < CLOCK.len() => Drawn::Clock(CLOCK[clock]),
             Some(rest) if rest == CLOCK.len() => Drawn::Flip,
+            Some(rest) if rest == CLOCK.len() + 1 => Drawn::Behind,
             Some(_) => Drawn::Other,
         })
     }

@@ -6,7 +6,8 @@ use std::sync::Once;
 
 use keyrota::MemoryStore;
 
-use crate::acts::{ACTS, Chooser, Planned};
+use crate::acts::{ACTS, Planned};
+use crate::chooser::Chooser;
 use crate::faults::Swarm;
 use crate::site::Backing;
 use crate::world::{Care, World};

@@ -44,17 +44,7 @@ pub fn count(length: u32) -> usize {
 pub fn run(length: u32, mut number: usize, tell: &mut dyn FnMut(String)) -> usize {
     let letters = alphabet();
     let mut world = World::new(vec![("memory", Backing::Memory(MemoryStore::new()))], Care::Passing);
-    let wanted = Wanted {
-        owner: "ada",
-        scopes: vec!["orders:read"],
-        role: None,
-        policy: None,
-        lifetime: None,
-        from: None,
-        until: None,
-        never_expires: false,
-    };
-    let mut sequence = vec![Letter::Act(Act::Issue(wanted))];
+    let mut sequence = vec![Letter::Act(Act::Issue(Wanted::plain("ada")))];
     for _ in 0..length {
         sequence.push(letters[number % letters.len()].clone());
         number /= letters.len();

@@ -5,16 +5,17 @@ use std::fmt::Debug;
 
 use keyrota::KeyStore;
 
-use crate::acts::{Act, Asked, Dice, Planned, Policy, Step};
+use crate::acts::{Act, Asked, Planned, Policy, Step};
 use crate::answers::{Answer, Failure, Outcome};
 use crate::asks::{clock_state, micros, ticked};
+use crate::chooser::Dice;
 use crate::family::Entry;
 use crate::faults::{Fault, Target};
 use crate::invariants::{Checked, Watch};
 use crate::naive::{DAY, Naive, Time};
 use crate::put::{comparable, put, time};
 use crate::site::{Backing, Site};
-use crate::views::{Part, Verdict};
+use crate::views::Part;
 
 /// 2027-01-01, and a microsecond.
 pub const START: Time = 1_798_761_600_000_001;
@@ -47,7 +48,7 @@ pub struct World {
     /// Whether no fault has come yet.
     pub calm: bool,
     /// For each version: validations granted and denied, and the last grant.
-    asked: BTreeMap<(usize, u32), (u64, u64, Option<Time>)>,
+    pub asked: BTreeMap<(usize, u32), (u64, u64, Option<Time>)>,
 }
 
 pub fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
@@ -165,6 +166,11 @@ impl World {
             }
             Step::WrongKey => sites.iter().for_each(|site| self.wrong_key(site)),
         }
+        if let Some(Fault::Behind { at }) = fault {
+            for site in &mut sites {
+                came |= self.behind(site, 1 - host, hot.or(self.model.keys.len().checked_sub(1)), *at);
+            }
+        }
         if let Some(fault) = fault.as_ref().filter(|_| came) {
             self.pairs.push((step.name(), fault.name()));
             self.calm = false;
@@ -190,7 +196,7 @@ impl World {
     }
 
     /// Arms the fault at the manager's store.
-    fn arm(store: &crate::faulty::Faulty, fault: Option<&Fault>) {
+    pub fn arm(store: &crate::faulty::Faulty, fault: Option<&Fault>) {
         if let Some(Fault::Store { site, at }) = fault {
             store.arm(*at, *site);
         }
@@ -345,99 +351,6 @@ impl World {
             }
         }
         fired
-    }
-
-    fn validate(
-        &mut self,
-        site: &mut Site,
-        host: usize,
-        token: usize,
-        demanded: Option<&str>,
-        fault: Option<&Fault>,
-    ) -> bool {
-        let eyes = &site.hosts[host].eyes;
-        Self::arm(eyes, fault);
-        let verdict = self.verdict(site, host, token, demanded);
-        let came = site.hosts[host].eyes.disarm();
-        let model = self.model.verdict(token, demanded, self.t(host));
-        holds(self.watch.i12_fail_closed(&model, &verdict));
-        let excused = came && verdict == Err("Unavailable") || matches!(fault, Some(Fault::Flip { .. }));
-        if !excused {
-            self.agree(site, "a verdict", &model, &verdict);
-        }
-        came
-    }
-
-    /// What the library says of a token, counted.
-    pub fn verdict(&mut self, site: &mut Site, host: usize, token: usize, demanded: Option<&str>) -> Verdict {
-        let (verdict, t) = (site.verdict(host, token, demanded), self.t(host));
-        let (granted, denied, last) = self.asked.entry(self.model.tokens[token]).or_default();
-        match verdict {
-            Ok(_) => (*granted, *last) = (*granted + 1, (*last).max(Some(t))),
-            Err(reason) => *denied += u64::from(!["Unknown", "Unavailable"].contains(&reason)),
-        }
-        verdict
-    }
-
-    /// Usage reaches the store, and changes nothing else there.
-    fn flush(&mut self, sites: &[Site], host: usize, fault: Option<&Fault>) -> bool {
-        let mut fired = false;
-        for site in sites {
-            let head = site.hosts[host].store.head().unwrap();
-            let eyes = &site.hosts[host].eyes;
-            let full = eyes.is_full();
-            Self::arm(eyes, fault);
-            let flushed = site.hosts[host].validator.flush();
-            let came = eyes.disarm();
-            assert!(flushed.is_ok() || came || full, "a flush failed, and nothing else had: {flushed:?}");
-            fired |= came;
-            if self.calm && sites.len() == 1 {
-                site.hosts[1 - host].validator.flush().unwrap();
-            }
-            if eyes.is_dead() {
-                continue;
-            }
-            let after = site.hosts[host].store.head().unwrap();
-            self.agree(site, "I15: the head after a flush", &head, &after);
-            let there = self.asked.iter().filter(|((key, _), _)| !self.model.keys[*key].purged);
-            for (of, asked) in there.map(|(of, asked)| (*of, *asked)).collect::<Vec<_>>() {
-                let usage = site.usage(of.0, of.1);
-                if sites.len() == 1 {
-                    holds(self.watch.i15_usage(of, usage));
-                }
-                if self.calm && !fired && sites.len() == 1 {
-                    self.agree(site, "usage", &asked, &usage);
-                }
-            }
-        }
-        fired
-    }
-
-    fn reopen(
-        &mut self,
-        site: &mut Site,
-        host: usize,
-        [both, close]: [bool; 2],
-        fault: Option<&Fault>,
-    ) -> bool {
-        let mut came = false;
-        if let Some(Fault::Store { .. }) = fault {
-            let before = site.revision();
-            let (opened, fired) = site.try_open(self.clocks[host], |store| Self::arm(store, fault));
-            assert!(opened.is_ok() || fired, "a host does not open, and nothing had failed: {opened:?}");
-            self.agree(site, "the head after opening", &before, &site.revision());
-            came = fired;
-        }
-        site.reopen(self.clocks, host, both, close);
-        came
-    }
-
-    fn wrong_key(&self, site: &Site) {
-        let before = site.revision();
-        for opened in site.try_wrong_key() {
-            assert!(matches!(opened, Err(keyrota::OpenError::WrongMasterKey(_))), "{opened:?}");
-        }
-        self.agree(site, "the head after a wrong master key", &before, &site.revision());
     }
 
     /// While a row is edited, what depends on it is denied, and nothing else is.
