@@ -148,12 +148,18 @@ impl Chooser {
                 // Mostly something that is in the way.
                 let clock = |act: &Act| matches!(act, Act::ConfirmClock(_));
                 let confirms = clock(&asked.act);
+                let owner = if let Act::Issue(wanted) = &asked.act { Some(wanted.owner) } else { None };
                 let near = |step: &Step| match step {
-                    Step::Act { asked, .. } => asked.act.key() == key && !clock(&asked.act),
+                    Step::Act { asked: Asked { act: Act::Issue(wanted), .. }, .. } => {
+                        Some(wanted.owner) == owner
+                    }
+                    Step::Act { asked, .. } => {
+                        owner.is_none() && asked.act.key() == key && !clock(&asked.act)
+                    }
                     _ => false,
                 };
                 let mut other = self.step(model, clocks);
-                for _ in 0..8 {
+                for _ in 0..12 {
                     if !near(&other) {
                         other = self.step(model, clocks);
                     }
