@@ -68,8 +68,9 @@ impl Watch {
                 let keys = model.keys.iter().enumerate().filter(|(_, key)| key.owner == *owner);
                 self.revoked_keys.extend(keys.filter(|(_, key)| key.revoked_at.is_some()).map(|(at, _)| at));
             }
-            (Act::Replace { key, grace }, Ok(Answer::Shown { token, old, .. })) => {
-                let graced = old.and_then(|(old, _)| old).filter(|_| *grace > 0);
+            // A repetition does not tell the old version.
+            (Act::Replace { key, grace }, Ok(Answer::Shown { token, old: Some((old, _)), .. })) => {
+                let graced = old.filter(|_| *grace > 0);
                 let new = model.tokens[*token].1;
                 let others = (1..new).filter(|number| Some(*number) != graced);
                 self.revoked.extend(others.map(|number| (*key, number)));

@@ -337,6 +337,7 @@ impl World {
                     continue;
                 }
                 Ok(report) if report.deferred > 0 => {
+                    assert!(report.more, "I16: what was deferred is not announced");
                     parts.retain(|part| *part != Part::Leftovers);
                     if parts.is_empty() && self.model.mark < now {
                         parts.push(Part::Mark);
