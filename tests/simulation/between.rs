@@ -22,14 +22,14 @@ impl Other {
 impl World {
     /// After some calls of an act to its store, the other host acts.
     pub fn between(&mut self, sites: &mut [Site], host: usize, one: &Asked, calls: usize, other: &Other) {
-        let now = self.clocks[host];
+        let (now, others) = (self.clocks[host], self.clocks[1 - host]);
         let mut orders = [true, false].map(|other_first| {
             let mut model = self.model.clone();
             let outcomes = if other_first {
-                let first = other.of(&mut model, now);
+                let first = other.of(&mut model, others);
                 [model.perform(one, now), first]
             } else {
-                [model.perform(one, now), other.of(&mut model, now)]
+                [model.perform(one, now), other.of(&mut model, others)]
             };
             (other_first, outcomes, model)
         });

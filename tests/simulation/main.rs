@@ -54,7 +54,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use acts::{ACTS, Act, Asked, Planned, REST, Step, Wanted, word};
+use acts::{ACTS, Act, Asked, Planned, Policy, REST, Step, Wanted, word};
 use answers::Answer;
 use chooser::Chooser;
 use faults::{Fault, Other, Swarm};
@@ -240,6 +240,27 @@ fn a_token_that_is_revoked_while_its_request_is_repeated_is_not_shown_again() {
         let step = Step::Act { host: 0, asked: asked(issue.clone(), Some(1)) };
         let history = [None, Some(Fault::Other { at, what })];
         let history = history.map(|fault| Planned { step: step.clone(), fault, salt: 1 });
+        assert_eq!(case.replay(&history), None, "before call {at}");
+    }
+}
+
+/// Another, of an owner that has no place left.
+#[test]
+fn a_key_that_two_hosts_bring_back_at_once_is_not_in_its_own_way() {
+    let case = Case { seed: 0, store: Store::Memory, faults: true };
+    let asked = |who, act: Act| Asked { who, act, request: None };
+    let step = |act: Act| Step::Act { host: 0, asked: asked("root", act) };
+    let rotate = Act::Rotate { key: 0, supersede: false };
+    let policy = Some(Policy { lifetime: naive::HOUR, overlap: 0 });
+    for at in 0..12 {
+        let what = Other::Act(asked("other", rotate.clone()));
+        let history = [
+            (step(Act::SetLimit { owner: "ada", limit: Some(1) }), None),
+            (step(Act::Issue(Wanted { policy, ..Wanted::plain("ada") })), None),
+            (Step::Clocks([START + 2 * naive::HOUR; 2]), None),
+            (step(rotate.clone()), Some(Fault::Other { at, what })),
+        ];
+        let history = history.map(|(step, fault)| Planned { step, fault, salt: 1 });
         assert_eq!(case.replay(&history), None, "before call {at}");
     }
 }
