@@ -63,7 +63,8 @@ use play::{Case, Store};
 use world::{FIRST_LIMIT, FIRST_POLICY, START};
 
 const SEEDS: u64 = 200;
-const STEPS: usize = 500;
+const STEPS: usize = 350;
+#[cfg(feature = "sqlite")]
 const SQLITE_SEEDS: u64 = 24;
 
 fn number(variable: &str) -> Option<u64> {
