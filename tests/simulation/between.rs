@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::acts::Asked;
+use crate::acts::{Act, Asked};
 use crate::answers::{Answer, Outcome};
 use crate::faults::Other;
 use crate::naive::{Naive, Time};
@@ -104,8 +104,15 @@ impl World {
         other: &Other,
     ) -> bool {
         let t = self.t(host);
-        let before = self.model.verdict(token, demanded, t);
         site.hosts.iter().for_each(|host| host.store.make_room());
+        // So that there is something to catch up with.
+        let bills = vec!["bills:read"];
+        let scopes = if self.model.roles.get("guest") == Some(&bills) { Vec::new() } else { bills };
+        let set = Asked { who: "other", act: Act::SetRole { role: "guest", scopes }, request: None };
+        let answer = put(&site.hosts[1 - host].keys, &site.names, &set);
+        let answer = site.names.answer(&answer);
+        self.settle(site, 1 - host, &set, answer, true, false);
+        let before = self.model.verdict(token, demanded, t);
         let (keys, names) = (site.hosts[1 - host].keys.clone(), site.names.clone());
         let answered = Arc::new(Mutex::new(None));
         let (answer, of_other) = (Arc::clone(&answered), other.clone());

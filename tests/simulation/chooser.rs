@@ -3,7 +3,7 @@
 use crate::acts::{
     ACTS, Act, Asked, DEMANDS, NOBODY, OWNERS, Planned, Policy, ROLES, Scopes, Step, Wanted, word,
 };
-use crate::faults::{Drawn, Fault, Other, Swarm, Target};
+use crate::faults::{Drawn, Fault, Other, Site, Swarm, Target};
 use crate::naive::{DAY, HOUR, MONTH, Naive, SECOND, Time};
 
 const MINUTE: Time = 60 * SECOND;
@@ -130,6 +130,8 @@ impl Chooser {
             // A validation has few calls.
             (Drawn::Store(site), Step::Validate { .. }) => Some(Fault::Store { site, at: at % 3 }),
             (Drawn::Store(site), Step::Flush { .. }) => Some(Fault::Store { site, at: 0 }),
+            // These wait for the commit.
+            (Drawn::Store(site @ (Site::Lost | Site::Conflict)), _) => Some(Fault::Store { site, at: 0 }),
             (Drawn::Store(site), _) => Some(Fault::Store { site, at }),
             (Drawn::Clock(by), _) => Some(Fault::Clock { by, stays: dice.one_in(3) }),
             (Drawn::Flip, Step::Flush { .. } | Step::Reopen { .. }) => None,
@@ -182,7 +184,7 @@ impl Chooser {
                     Step::Act { asked, .. } => Other::Act(asked),
                     _ => Other::Tick,
                 };
-                Some(Fault::Other { at: self.dice.below(4), what })
+                Some(Fault::Other { at: self.dice.pick(&[0, 1, 2, 3, 3]), what })
             }
             (Drawn::Behind, Step::Act { .. } | Step::Tick { .. }) => Some(Fault::Behind { at: at % 3 }),
             (Drawn::Behind | Drawn::Other, _) => None,

@@ -62,8 +62,8 @@ use naive::Naive;
 use play::{Case, Store};
 use world::{FIRST_LIMIT, FIRST_POLICY, START};
 
-const SEEDS: u64 = 200;
-const STEPS: usize = 350;
+const SEEDS: u64 = 240;
+const STEPS: usize = 300;
 #[cfg(feature = "sqlite")]
 const SQLITE_SEEDS: u64 = 24;
 
