@@ -159,7 +159,8 @@ fn a_rotation_widens_nothing() {
                 (info.owner, scopes, role, limits, networks, info.hard_end, info.policy)
             };
             assert_eq!(reach(&after), reach(&before));
-            let grant = bed.validator.validate(&token).unwrap();
+            let from = keyrota::Demand::NOTHING.from("192.0.2.7".parse::<std::net::IpAddr>().unwrap());
+            let grant = bed.validator.validate_for(&token, from).unwrap();
             assert_eq!(grant.valid_until(), Some(at("2027-02-01")), "never beyond the key's hard end");
             assert_eq!(grant.owner(), before.owner);
         }

@@ -229,18 +229,24 @@ pub(crate) fn settings(records: &Records) -> Result<DeploymentSettings, ManageEr
     Ok(stored.ok_or_else(missing)?.record)
 }
 
-/// The token that the act of a request showed, while its sealed copy is kept.
+/// The token that the act of a request showed, while its sealed copy is kept, with the key as it is now.
 pub(crate) fn replayed(
     records: &Records,
     request: &RequestRecord,
     now: Timestamp,
-) -> Result<(KeyId, VersionNo, SecretToken), ManageError> {
+) -> Result<(Family, VersionNo, SecretToken), ManageError> {
     let done = |key| ManageError::AlreadyDone { request: request.id.clone(), key, version: request.version };
     let (Some(key), Some(version)) = (request.key, request.version) else {
         return Err(ManageError::RequestReused(request.id.clone()));
     };
-    let copy = records.get::<SealedCopy>(request.id.as_str())?.map(|copy| copy.record);
-    let copy = copy.filter(|copy| copy.key == key && copy.version == version && now < copy.until);
-    let token = copy.and_then(|copy| copy.open(&records.keyring)).ok_or_else(|| done(key))?;
-    Ok((key, version, token))
+    let kept = || -> Result<SealedCopy, ManageError> {
+        let copy = records.get::<SealedCopy>(request.id.as_str())?.map(|copy| copy.record);
+        let copy = copy.filter(|copy| copy.key == key && copy.version == version && now < copy.until);
+        copy.ok_or_else(|| done(key))
+    };
+    let token = kept()?.open(&records.keyring).ok_or_else(|| done(key))?;
+    let family = records.family(key)?.ok_or_else(|| done(key))?.family;
+    // Whoever revokes the version deletes its copy: what was revoked in between is not shown again.
+    kept()?;
+    Ok((family, version, token))
 }

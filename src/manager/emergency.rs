@@ -141,8 +141,7 @@ impl Act<'_> {
             &Operation::new("replace", &how),
             |attempt| replace(attempt, how),
             |records, request, t| {
-                let (key, version, token) = replayed(records, request, t)?;
-                let family = records.family(key)?.ok_or(ManageError::UnknownKey(key))?.family;
+                let (family, version, token) = replayed(records, request, t)?;
                 Ok(RotatedKey::new(&family, version, token))
             },
         )

@@ -191,10 +191,9 @@ impl Act<'_> {
             Urgency::Ordinary,
             |attempt| issue(attempt, &new, prefix),
             |records, request, t| {
-                let (key, version, token) = replayed(records, request, t)?;
-                let family = records.family(key)?.ok_or(ManageError::UnknownKey(key))?.family;
+                let (family, version, token) = replayed(records, request, t)?;
                 let valid_until = family.version(version).and_then(|version| family.end(version));
-                Ok(IssuedKey { key, version, token, valid_until })
+                Ok(IssuedKey { key: family.key.id, version, token, valid_until })
             },
         )
     }
@@ -202,7 +201,7 @@ impl Act<'_> {
 
 fn issue(attempt: &mut Attempt<'_>, new: &NewKey, prefix: Prefix) -> Result<IssuedKey, ManageError> {
     let settings = attempt.settings()?;
-    claim_place(attempt, new.owner)?;
+    claim_place(attempt, new.owner, None)?;
     if let Some(role) = &new.role {
         attempt
             .records
@@ -246,7 +245,14 @@ fn issue(attempt: &mut Attempt<'_>, new: &NewKey, prefix: Prefix) -> Result<Issu
 
 /// Takes one of the owner's places for a key that begins to count. The owner's row is replaced, so that of several
 /// processes which take the last place at once, one succeeds and the others count again.
-pub(crate) fn claim_place(attempt: &mut Attempt<'_>, owner: OwnerId) -> Result<(), ManageError> {
+///
+/// A key that begins to count `again` takes its own place: another process may have given it that place meanwhile, and
+/// then it must not be in its own way.
+pub(crate) fn claim_place(
+    attempt: &mut Attempt<'_>,
+    owner: OwnerId,
+    again: Option<KeyId>,
+) -> Result<(), ManageError> {
     let Some(stored) = attempt.records.get::<OwnerRecord>(owner.as_str())? else {
         return add_owner(attempt, OwnerRecord::new(owner));
     };
@@ -258,11 +264,12 @@ pub(crate) fn claim_place(attempt: &mut Attempt<'_>, owner: OwnerId) -> Result<(
         None => attempt.settings()?.owner_limit,
     };
     let mut counted = 0u32;
+    let again = again.map(|key| key.to_string());
     let filter = RowFilter::Owner { owner: owner.as_str(), after: None };
     attempt.records.store.scan(RowKind::Key, filter, &mut |row| {
         // An edited row still holds its place: editing must not make room.
         let counts = KeyState::counts(&row.index, attempt.t) || row.verify(&attempt.records.keyring).is_err();
-        counted += u32::from(counts);
+        counted += u32::from(counts && again.as_deref() != Some(row.id));
         if counted >= limit.get() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;
     if counted >= limit.get() {

@@ -119,8 +119,7 @@ impl Act<'_> {
             Urgency::Ordinary,
             |attempt| rotate(attempt, how),
             |records, request, t| {
-                let (key, version, token) = replayed(records, request, t)?;
-                let family = records.family(key)?.ok_or(ManageError::UnknownKey(key))?.family;
+                let (family, version, token) = replayed(records, request, t)?;
                 Ok(RotatedKey::new(&family, version, token))
             },
         )
@@ -197,7 +196,7 @@ fn rotate(attempt: &mut Attempt<'_>, how: RotateNow) -> Result<RotatedKey, Manag
         enabled_owner(attempt, &before.family.key)?;
     } else if before.family.key.revoked_at.is_none() {
         // A key that had ended begins to count again.
-        claim_place(attempt, before.family.key.owner)?;
+        claim_place(attempt, before.family.key.owner, Some(how.key))?;
     }
     let policy = attempt.policy_of(&before.family.key)?;
     let (token, minted) = mint(&attempt.records.keyring, family.key.prefix)?;

@@ -22,6 +22,15 @@ pub struct KeyView {
 /// Key, version, until when, and since when it is deprecated; or why it is denied.
 pub type Verdict = Result<(usize, u32, Option<Time>, Option<Time>), &'static str>;
 
+/// One commit of a tick.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Part {
+    Families,
+    Leftovers,
+    /// The high-water mark alone.
+    Mark,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ticked {
     pub clock: &'static str,
@@ -67,12 +76,18 @@ impl Naive {
     pub fn verdict(&self, token: usize, demanded: Option<&str>, t: Time) -> Verdict {
         let (of, number) = self.tokens[token];
         let key = &self.keys[of];
-        let version = &key.versions[number as usize - 1];
-        let forgotten = version.ended_at.or(key.end(version)).is_some_and(|end| end + MONTH <= t);
-        if key.purged || forgotten {
+        if key.purged {
             return Err("Unknown");
         }
-        state(key, version, self.owners[key.owner].suspended, t)?;
+        let version = &key.versions[number as usize - 1];
+        if version.ended_at.or(key.end(version)).is_some_and(|end| end + MONTH <= t) {
+            return Err("Unknown");
+        }
+        let (revoked, suspended) = self.marked(of, number);
+        if revoked {
+            return Err("Revoked");
+        }
+        state(key, version, suspended || self.owners[key.owner].suspended, t)?;
         if demanded.is_some_and(|demanded| !self.allows(key, demanded)) {
             return Err("Scope");
         }
@@ -86,23 +101,59 @@ impl Naive {
             && (covers(&key.scopes, demanded) || of_role.is_some_and(|scopes| covers(scopes, demanded)))
     }
 
+    /// What a tick would commit now, one after the other.
+    pub fn parts(&self, now: Time) -> Vec<Part> {
+        let mut parts = Vec::new();
+        if self.clock_state(now) == "Steady" {
+            let due = |key: &Key| {
+                let ends = key.versions.iter().filter(|version| !version.ended()).filter_map(|v| key.end(v));
+                !key.purged && ends.min().is_some_and(|end| end <= now)
+            };
+            let mut keys = self.keys.iter().enumerate();
+            if keys.any(|(at, key)| due(key) && self.edited != Some(at)) {
+                parts.push(Part::Families);
+            }
+            let left = self.requests.iter().map(|request| request.until);
+            let mut left = left.chain(self.kept.iter().map(|kept| kept.until));
+            if left.any(|until| until <= now) {
+                parts.push(Part::Leftovers);
+            }
+            if parts.is_empty() && self.mark < now {
+                parts.push(Part::Mark);
+            }
+        }
+        parts
+    }
+
+    /// One commit of a tick; returns how many rows it has cleaned away.
+    pub fn tick_part(&mut self, part: Part, now: Time) -> usize {
+        self.mark = now;
+        match part {
+            Part::Families => {
+                let keys = 0..self.keys.len();
+                for key in keys
+                    .filter(|key| !self.keys[*key].purged && self.edited != Some(*key))
+                    .collect::<Vec<_>>()
+                {
+                    self.settle(key, now);
+                }
+                0
+            }
+            Part::Leftovers => {
+                let rows = self.requests.len() + self.kept.len();
+                self.requests.retain(|request| now < request.until);
+                self.kept.retain(|kept| now < kept.until);
+                rows - self.requests.len() - self.kept.len()
+            }
+            Part::Mark => 0,
+        }
+    }
+
     /// A tick; without anything due, only the mark moves.
     pub fn tick(&mut self, now: Time) -> Ticked {
         let clock = self.clock_state(now);
         let seen = self.log.len();
-        let mut cleaned = 0;
-        if clock == "Steady" {
-            (0..self.keys.len())
-                .filter(|key| !self.keys[*key].purged)
-                .collect::<Vec<_>>()
-                .into_iter()
-                .for_each(|key| self.settle(key, now));
-            let rows = self.requests.len() + self.kept.len();
-            self.requests.retain(|request| now < request.until);
-            self.kept.retain(|kept| now < kept.until);
-            cleaned = rows - self.requests.len() - self.kept.len();
-            self.mark = now;
-        }
+        let cleaned = self.parts(now).into_iter().map(|part| self.tick_part(part, now)).sum();
         let news = &self.log[seen..];
         let ended = |reason| news.iter().filter(|entry| entry.reason == Some(reason)).count();
         let completed = news.iter().filter(|entry| entry.kind == "rotation_completed").count();

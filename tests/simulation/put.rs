@@ -1,11 +1,12 @@
 //! Putting acts to the library, and its answers in the words of the naive model.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keyrota::{
     Actor, EditKey, IssuedKey, KeyId, KeyInfo, KeyManager, LifecycleError, ManageError, NewKey, OwnerId,
-    OwnerLimit, PolicyError, PurgeReport, Replace, Revoke, RevokeTarget, RoleName, RollBack, RotateNow,
-    RotatedKey, RotationPolicy, ScopeSet, SecretToken, TickReport, Timestamp, VersionNo,
+    OwnerLimit, PolicyError, PurgeReport, ReadError, Replace, Revoke, RevokeTarget, RoleName, RollBack,
+    RotateNow, RotatedKey, RotationPolicy, ScopeSet, SecretToken, TickReport, Timestamp, VersionNo,
 };
 
 use crate::acts::{Act, Asked, DEMANDS, OWNERS, Policy, ROLES, Scopes, Wanted};
@@ -27,7 +28,10 @@ pub enum Raw {
 #[derive(Clone, Default)]
 pub struct Names {
     pub ids: Vec<KeyId>,
-    pub tokens: Vec<String>,
+    /// Key, version and text of each token; no text while its only answer was lost.
+    pub tokens: Vec<(usize, u32, Option<String>)>,
+    /// The request ids that the library gave of itself, beyond those of the chooser.
+    pub requests: BTreeMap<u32, String>,
 }
 
 pub fn time(at: Time) -> Timestamp {
@@ -87,7 +91,10 @@ fn new_key(wanted: &Wanted) -> NewKey {
 /// Puts an act to the library.
 pub fn put(keys: &KeyManager, names: &Names, asked: &Asked) -> Result<Raw, ManageError> {
     let by = keys.by(Actor::operator(asked.who));
-    let by = if let Some(request) = asked.request { by.request(format!("req-{request}")) } else { by };
+    let by = match asked.request {
+        Some(request) => by.request(names.request(request)),
+        None => by,
+    };
     let revoke = |target: RevokeTarget, compromised| {
         if compromised { Revoke::of(target).compromised() } else { Revoke::of(target) }
     };
@@ -151,12 +158,33 @@ impl Names {
         })
     }
 
-    fn shown(&mut self, key: KeyId, token: &SecretToken) -> usize {
-        self.key(key);
-        self.tokens.iter().position(|known| known == token.expose()).unwrap_or_else(|| {
-            self.tokens.push(token.expose().to_owned());
-            self.tokens.len() - 1
-        })
+    pub fn request(&self, request: u32) -> String {
+        self.requests.get(&request).cloned().unwrap_or_else(|| format!("req-{request}"))
+    }
+
+    /// The token's text, if its answer has ever arrived.
+    pub fn text(&self, token: usize) -> Option<&str> {
+        self.tokens.get(token)?.2.as_deref()
+    }
+
+    /// A version whose token was lost with its answer.
+    pub fn lost(&mut self, key: usize, version: u32) {
+        self.tokens.push((key, version, None));
+    }
+
+    fn shown(&mut self, key: KeyId, version: VersionNo, token: &SecretToken) -> usize {
+        let (key, text) = (self.key(key), token.expose());
+        let known = self.tokens.iter().position(|(of, number, _)| (*of, *number) == (key, version.get()));
+        let twin = self.tokens.iter().position(|(.., known)| known.as_deref() == Some(text));
+        assert!(twin.is_none() || twin == known, "one token of two versions");
+        let at = known.unwrap_or(self.tokens.len());
+        if known.is_none() {
+            self.lost(key, version.get());
+        }
+        let slot = &mut self.tokens[at].2;
+        assert!(slot.as_deref().is_none_or(|old| old == text), "another token of one version");
+        *slot = Some(text.to_owned());
+        at
     }
 
     pub fn answer(&mut self, answer: &Result<Raw, ManageError>) -> Outcome {
@@ -164,12 +192,12 @@ impl Names {
             Raw::Done => Answer::Done,
             Raw::Looked(info) => Answer::Looked(key_view(info)),
             Raw::Issued(issued) => Answer::Shown {
-                token: self.shown(issued.key, &issued.token),
+                token: self.shown(issued.key, issued.version, &issued.token),
                 until: micros(issued.valid_until),
                 old: None,
             },
             Raw::Rotated(done) => Answer::Shown {
-                token: self.shown(done.key, &done.token),
+                token: self.shown(done.key, done.version, &done.token),
                 until: micros(done.valid_until),
                 old: Some((done.old_version.map(VersionNo::get), micros(done.old_valid_until))),
             },
@@ -210,6 +238,11 @@ impl Names {
             ManageError::AlreadyDone { key, version, .. } => {
                 Failure::AlreadyDone(self.key(*key), version.map(VersionNo::get))
             }
+            ManageError::NotWritten(_) => Failure::Trouble("NotWritten"),
+            ManageError::Busy => Failure::Trouble("Busy"),
+            ManageError::Read(ReadError::Store(_)) => Failure::Trouble("Read"),
+            ManageError::Read(ReadError::Tampered { .. }) => Failure::Trouble("Edited"),
+            ManageError::OutcomeUnknown { request, .. } => Failure::Open(request.to_string()),
             other => Failure::Other(format!("{other:?}")),
         }
     }

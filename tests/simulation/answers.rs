@@ -39,7 +39,34 @@ pub enum Failure {
     NothingToConfirm(Time, Time),
     RequestReused,
     AlreadyDone(usize, Option<u32>),
+    /// The store failed on the way, and for certain nothing was written.
+    Trouble(&'static str),
+    /// The store failed, and it is not known whether the act was carried out; with the id that tells.
+    Open(String),
     Other(String),
+}
+
+impl Failure {
+    /// The rules of the lifecycle forbid the act.
+    pub fn is_of_the_lifecycle(&self) -> bool {
+        use Failure::{
+            EmptyWindow, GraceTooLong, KeyEnded, KeyRevoked, NoActiveVersion, NoSuchVersion, NotRollbackable,
+            OwnerSuspended, RotationOpen, TooManyLive,
+        };
+        matches!(
+            self,
+            KeyRevoked
+                | KeyEnded(_)
+                | OwnerSuspended
+                | RotationOpen(_)
+                | TooManyLive(_)
+                | NoActiveVersion
+                | NotRollbackable
+                | NoSuchVersion(_)
+                | EmptyWindow
+                | GraceTooLong
+        )
+    }
 }
 
 pub type Outcome = Result<Answer, Failure>;

@@ -1,11 +1,13 @@
 //! The naive model of a deployment: owners, settings, requests, the clock's mark and the audit log, around the keys of
 //! `family.rs`. Times are microseconds since 1970; keys and tokens are named by when they were first seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::acts::{Act, Asked, Policy, Scopes, Wanted};
 use crate::answers::{Answer, Failure, Outcome};
 use crate::family::{Entry, Key, Version};
+use crate::marks::Mark;
 
 pub type Time = i64;
 pub const SECOND: Time = 1_000_000;
@@ -29,7 +31,7 @@ pub struct Owner {
 #[derive(Clone, Debug)]
 pub struct Request {
     pub name: Option<u32>,
-    pub act: Act,
+    pub act: Arc<Act>,
     pub token: Option<usize>,
     pub until: Time,
 }
@@ -58,7 +60,13 @@ pub struct Naive {
     who: &'static str,
     /// Whether the clock is too far ahead for anything to be recorded as passed.
     jumped: bool,
+    /// What was recorded since it was last compared.
     pub log: Vec<Entry>,
+    /// How many entries were recorded before those.
+    pub told: usize,
+    pub marks: BTreeSet<Mark>,
+    /// A key whose row cannot be believed at the moment.
+    pub edited: Option<usize>,
 }
 
 /// Whether scopes allow what is demanded: itself, `r:*` all of r, `*` all but the reserved resource.
@@ -86,6 +94,9 @@ impl Naive {
             who: LIBRARY,
             jumped: false,
             log: vec![founding],
+            told: 0,
+            marks: BTreeSet::new(),
+            edited: None,
         }
     }
 
@@ -94,7 +105,7 @@ impl Naive {
         let Asked { who, act, request } = asked.clone();
         let t = now.max(self.mark);
         if let Some(known) = self.requests.iter().find(|known| request.is_some() && known.name == request) {
-            return if known.act == act { self.repeat(known, t) } else { Err(Failure::RequestReused) };
+            return if *known.act == act { self.repeat(known, t) } else { Err(Failure::RequestReused) };
         }
         let mut after = Self { who, jumped: now > self.mark + MONTH, ..self.clone() };
         let answer = after.decide(&act, now, t)?;
@@ -104,14 +115,14 @@ impl Naive {
             if let (Some(_), Some(token)) = (request, token) {
                 after.kept.push(Kept { token, until: t + REPLAY });
             }
-            after.requests.push(Request { name: request, act, token, until: t + REMEMBERED });
+            after.requests.push(Request { name: request, act: Arc::new(act), token, until: t + REMEMBERED });
             *self = after;
         }
         Ok(answer)
     }
 
     fn repeat(&self, known: &Request, t: Time) -> Outcome {
-        match (known.token, &known.act) {
+        match (known.token, &*known.act) {
             (Some(token), _) => {
                 let (key, version) = self.tokens[token];
                 let mut kept = self.kept.iter().filter(|kept| kept.token == token && t < kept.until);
@@ -157,7 +168,11 @@ impl Naive {
                 self.owners.get(owner).ok_or(Failure::UnknownOwner(owner))?;
                 for key in 0..self.keys.len() {
                     let Key { owner: of, revoked_at, purged, .. } = self.keys[key];
-                    if of == *owner && (*compromised || revoked_at.is_none()) && !purged {
+                    if of == *owner
+                        && (*compromised || revoked_at.is_none())
+                        && !purged
+                        && self.edited != Some(key)
+                    {
                         self.revoke(key, *compromised, t);
                     }
                 }
@@ -318,10 +333,12 @@ impl Naive {
             let last =
                 self.keys[key].versions.iter().map(|version| version.ended_at).collect::<Option<Vec<_>>>();
             let last = last.and_then(|ended| ended.into_iter().max()).max(self.keys[key].revoked_at);
-            if !self.keys[key].purged && last.is_some_and(|last| last <= before) {
+            let old = last.is_some_and(|last| last <= before) && self.edited != Some(key);
+            if !self.keys[key].purged && old {
                 self.keys[key].purged = true;
                 self.tell(key, vec![Entry::new("key_purged", None, t)]);
                 self.forget(|(of, _)| of == key);
+                (self.keys[key].versions, self.keys[key].rotations) = (Vec::new(), Vec::new());
                 purged += 1;
             }
         }
@@ -347,7 +364,10 @@ impl Naive {
 
     fn claim_place(&mut self, owner: &'static str, t: Time) -> Result<(), Failure> {
         let limit = self.owners.get(owner).and_then(|owner| owner.limit).unwrap_or(self.owner_limit);
-        let held = self.keys.iter().filter(|key| key.owner == owner && key.lives(t)).count();
+        // An edited row keeps its place: editing must not make room.
+        let holds = |(at, key): &(usize, &Key)| key.lives(t) || (self.edited == Some(*at) && !key.purged);
+        let mine = self.keys.iter().enumerate().filter(|(_, key)| key.owner == owner);
+        let held = mine.filter(holds).count();
         if self.owner(owner, t).suspended {
             return Err(Failure::OwnerSuspended);
         }
