@@ -138,7 +138,8 @@ fn a_look_that_cannot_read_is_an_error_of_reading_and_the_next_one_sees_all() {
 #[test]
 fn a_connection_that_could_not_read_is_opened_again() {
     let site = Site::new(&Template::Empty);
-    let store = SqliteStore::open(database(site.folder.path())).unwrap();
+    // Where stamps are asked of the connection itself.
+    let store = SqliteStore::options().query_stamps(true).open(database(site.folder.path())).unwrap();
     let stamp = store.stamp().unwrap();
     let revision = store.head().unwrap().unwrap().revision;
     let feed = || store.feed(keyrota::Revision(0), 100, &mut |_| ());

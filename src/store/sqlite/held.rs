@@ -147,14 +147,17 @@ impl Slot {
         }
     }
 
-    /// Brings what the log holds into the database file, as far as nobody else is in the way.
-    pub(super) fn empty_the_log(&mut self) -> Result<(), StoreError> {
-        if self.place.is_inherited() {
-            return Err(StoreErrorKind::Forked.into());
+    /// Brings what the log holds into the database file, as far as nobody else is in the way and there is room; where it
+    /// is not possible the log keeps it.
+    pub(super) fn empty_the_log(&mut self) {
+        if let State::Open(connection) = &self.state
+            && !self.place.is_inherited()
+        {
+            let emptied =
+                connection.busy_timeout(Duration::ZERO).and_then(|()| write::truncate_log(connection));
+            // What was committed lies in the log, synced: nobody is told of an error that loses nothing.
+            drop(emptied);
         }
-        let State::Open(connection) = &self.state else { return Ok(()) };
-        let emptied = connection.busy_timeout(Duration::ZERO).and_then(|()| write::truncate_log(connection));
-        emptied.map(drop).map_err(store_error)
     }
 
     pub(super) fn close(&mut self) -> Result<(), StoreError> {
