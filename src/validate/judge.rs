@@ -16,7 +16,7 @@ use crate::validate::entry::{CellKind, Entry, Facts, KeyState, State};
 use crate::validate::facts::{Bounds, Owner, Profile, Standing};
 use crate::validate::grant::{Demand, Grant};
 use crate::validate::marks::{Marked, Snapshot};
-use crate::validate::replica::Replica;
+use crate::validate::replica::{Place, Replica};
 
 /// What the replica said of a version, all of it at one moment.
 struct View<'a> {
@@ -64,7 +64,10 @@ impl<'a> Cell<'a> {
             Self::Word(word) => (word, None),
             Self::Cells(cells) => (&cells.paces[..], Some(cells)),
         };
-        limit::check(&profile.paces, places, t, cost).map_err(limited)?;
+        // One limit alone charges nothing that it refuses.
+        if profile.paces.len() > 1 || allowance.is_some() {
+            limit::check(&profile.paces, places, t, cost).map_err(limited)?;
+        }
         let quota = profile.traits.limits.quota().zip(allowance);
         let left = match quota {
             None => None,
@@ -92,7 +95,7 @@ impl<'a> Cell<'a> {
 const KEPT: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
 
 impl<'a> View<'a> {
-    #[inline]
+    #[inline(always)]
     fn of(replica: &'a Replica, entry: &'a Entry) -> Self {
         let facts = entry.facts();
         let owner = replica.shared.owner(facts.owner);
@@ -125,7 +128,7 @@ impl<'a> View<'a> {
     #[inline]
     fn has_prefix(&self, prefix: &[u8]) -> bool {
         let believed = matches!(self.facts.key_state, KeyState::Sound | KeyState::Revoked);
-        !believed || self.profile.is_some_and(|profile| profile.traits.prefix.as_str().as_bytes() == prefix)
+        !believed || self.profile.is_some_and(|profile| profile.traits.prefix.as_bytes() == prefix)
     }
 
     fn denied(&self, reason: DenialReason) -> Denial {
@@ -145,14 +148,15 @@ impl Inner {
             .map_err(|_| Denial::UNKNOWN)?;
         // Before the replica: a mark that is lifted meanwhile may be lifted for what this replica does not show yet.
         let marked = self.marks.snapshot();
-        let (view, position) = self.authenticate(&token)?;
+        let (view, place) = self.authenticate(&token)?;
         let t = self.clock.now().max(view.high_water);
         let result = self
             .judge(&view, [marked, self.marks.snapshot()], t)
             .and_then(|grant| self.admit(&view, demand).map(|()| grant))
             .and_then(|grant| self.charge(&view, grant, t, demand.uses()));
         match &result {
-            Ok(_) => replica.slab.count(position, t),
+            Ok(_) if place.entry.count(t) => replica.slab.note(place.position),
+            Ok(_) => {}
             Err(denial) => {
                 if let (Some(key), Some(version)) = (denial.key(), denial.version()) {
                     self.counts.denied(key, version);
@@ -165,20 +169,20 @@ impl Inner {
     /// The version whose secret was presented, as the store has it now. All that is not it looks and takes alike: the
     /// same hashes, the same comparison. While more than one generation is held, everybody is hashed twice, so that the
     /// time does not tell a locator of an older generation from an unknown one.
-    #[inline]
-    fn authenticate(&self, token: &PresentedToken<'_>) -> Result<(View<'_>, u32), Denial> {
+    #[inline(always)]
+    fn authenticate(&self, token: &PresentedToken<'_>) -> Result<(View<'_>, Place<'_>), Denial> {
         let keyring = &self.records.keyring;
         let current = keyring.current();
         let locator = token.locator.words();
-        self.follower.replica.prefetch_entry(locator);
+        let likely = self.follower.replica.likely(locator);
         let hash = |generation: Generation| {
             let behind = Denial::unavailable(Unavailable::KeyringBehind(generation));
             Ok(SecretDigest::of(token, generation, keyring.keys(generation).ok_or(behind)?).words())
         };
         let under_current = hash(current)?;
         let found = self.consistently(|replica| {
-            let position = replica.position_of(locator)?;
-            Some((View::of(replica, replica.slab.get(position)?), position))
+            let place = replica.find(locator, likely)?;
+            Some((View::of(replica, place.entry), place))
         })?;
         let (generation, stored) = match &found {
             Some((View { facts: Facts { state: State::Behind, generation, .. }, .. }, _)) => {
@@ -202,7 +206,7 @@ impl Inner {
     }
 
     /// What a look at the replica shows, all of it at one moment, which is not before this call.
-    #[inline]
+    #[inline(always)]
     fn consistently<'a, T>(&'a self, look: impl Fn(&'a Replica) -> T) -> Result<T, Denial> {
         let replica = &self.follower.replica;
         let mut caught_up = false;
@@ -231,7 +235,7 @@ impl Inner {
     }
 
     /// Whether a version is valid, whatever is demanded of it; in the order of LIFECYCLE §2.
-    #[inline]
+    #[inline(always)]
     fn judge(&self, view: &View<'_>, marks: [Option<Snapshot>; 2], t: Timestamp) -> Result<Grant, Denial> {
         let Facts { key, version, end, deprecated_at, .. } = view.facts;
         let (owner, suspended) = view.owner().map_err(|reason| view.denied(reason))?;

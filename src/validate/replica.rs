@@ -11,6 +11,7 @@ use crate::store::Stamp;
 use crate::time::Timestamp;
 use crate::validate::arena::Arena;
 use crate::validate::cells::Cells;
+use crate::validate::entry::Entry;
 use crate::validate::facts::Shared;
 use crate::validate::index::Index;
 use crate::validate::sequence::Sequence;
@@ -87,7 +88,6 @@ impl Replica {
     }
 
     /// Where the entry of a locator is.
-    #[inline]
     pub(crate) fn position_of(&self, locator: [u64; 2]) -> Option<u32> {
         let hash = self.seed.hash(locator);
         self.index.find(hash, |position| self.slab.get(position).is_some_and(|entry| entry.is_at(locator)))
@@ -99,12 +99,35 @@ impl Replica {
         self.index.prefetch(self.seed.hash(locator));
     }
 
-    /// Asks for the memory of the entry that a locator probably leads to.
+    /// The entry that a locator probably leads to, which is on its way from memory from then on.
     #[inline]
-    pub(crate) fn prefetch_entry(&self, locator: [u64; 2]) {
-        let likely = self.index.find(self.seed.hash(locator), |_| true);
-        if let Some(entry) = likely.and_then(|position| self.slab.get(position)) {
-            entry.prefetch();
+    pub(crate) fn likely(&self, locator: [u64; 2]) -> Option<Place<'_>> {
+        let position = self.index.find(self.seed.hash(locator), |_| true)?;
+        let entry = self.slab.get(position)?;
+        entry.prefetch();
+        Some(Place { position, entry })
+    }
+
+    /// The entry that a locator leads to, given the likely one. No two entries have one locator, so that the likely one
+    /// is the right one if it has it.
+    #[inline]
+    pub(crate) fn find<'a>(&'a self, locator: [u64; 2], likely: Option<Place<'a>>) -> Option<Place<'a>> {
+        match likely {
+            Some(likely) if likely.entry.is_at(locator) => Some(likely),
+            _ => self.search(locator),
         }
     }
+
+    #[cold]
+    fn search(&self, locator: [u64; 2]) -> Option<Place<'_>> {
+        let position = self.position_of(locator)?;
+        Some(Place { position, entry: self.slab.get(position)? })
+    }
+}
+
+/// An entry, and its position.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) position: u32,
+    pub(crate) entry: &'a Entry,
 }

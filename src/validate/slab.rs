@@ -6,7 +6,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::id::KeyId;
-use crate::time::Timestamp;
 use crate::validate::arena::Arena;
 use crate::validate::entry::Entry;
 
@@ -44,13 +43,13 @@ impl Slab {
         self.get(position)
     }
 
-    /// Counts a grant.
-    #[inline]
-    pub(crate) fn count(&self, position: u32, at: Timestamp) {
+    /// Notes that an entry has counts to be taken.
+    #[cold]
+    pub(crate) fn note(&self, position: u32) {
         let position = position as usize;
-        let Some(chunk) = self.chunks.get(position / CHUNK) else { return };
-        let is_first = chunk.entries.get(position % CHUNK).is_some_and(|entry| entry.count(at));
-        if is_first && let Some(word) = chunk.counted.get(position % CHUNK / BITS) {
+        let word =
+            self.chunks.get(position / CHUNK).and_then(|chunk| chunk.counted.get(position % CHUNK / BITS));
+        if let Some(word) = word {
             word.fetch_or(1 << (position % BITS), Ordering::Release);
         }
     }
