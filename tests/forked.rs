@@ -34,7 +34,11 @@ fn an_inherited_handle_is_refused_in_the_child_and_unharmed_in_the_parent() {
         let store = Arc::new(SqliteStore::options().query_stamps(query).open(&path).unwrap());
         let keys = KeyManager::open(Arc::clone(&store), Keyring::generate().unwrap()).unwrap();
         let before = store.stamp().unwrap();
-        let inherited = Arc::clone(&store);
+        let (inherited, same) = (Arc::clone(&store), path.clone());
+        let is_refused = |path: &std::path::Path| {
+            matches!(SqliteStore::open(path), Err(keyrota::SqliteOpenError::OpenBeforeFork { .. }))
+        };
+        assert!(holds_in_a_child(move || is_refused(&same) && is_refused(&same)));
         assert!(holds_in_a_child(move || {
             // The stamp first: it says so by itself, not because another call has noticed.
             is_forked(inherited.stamp())
@@ -74,6 +78,13 @@ fn an_inherited_validator_answers_unavailable_and_the_parent_s_goes_on() {
     assert_eq!(validator.validate(&token).unwrap_err().reason(), DenialReason::Revoked);
 }
 
+fn what_the_parent_had_closed_the_child_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys.db");
+    drop(SqliteStore::open(&path).unwrap());
+    assert!(holds_in_a_child(move || SqliteStore::open(&path).is_ok()));
+}
+
 /// A child of a child, too: the mark of a fork is not taken over.
 fn a_grandchild_is_no_parent() {
     let folder = tempfile::tempdir().unwrap();
@@ -96,4 +107,5 @@ fn what_a_child_inherits_is_refused_there_and_unharmed_in_the_parent() {
     an_inherited_handle_is_refused_in_the_child_and_unharmed_in_the_parent();
     an_inherited_validator_answers_unavailable_and_the_parent_s_goes_on();
     a_grandchild_is_no_parent();
+    what_the_parent_had_closed_the_child_opens();
 }

@@ -23,7 +23,7 @@ pub enum StoreErrorKind {
     Corrupt,
     /// The store was closed.
     Closed,
-    /// The handle was inherited through a fork; open the store again in the child.
+    /// The handle was inherited through a fork; open the store after the fork, not before.
     Forked,
     /// The store's files were moved, deleted or exchanged under an open handle; put them back, or open the store again.
     Moved,
@@ -70,7 +70,7 @@ impl fmt::Display for StoreError {
             }
             StoreErrorKind::Closed => "the store was closed",
             StoreErrorKind::Forked => {
-                "the handle was inherited through a fork; open the store again in this process"
+                "the handle was inherited through a fork; open the store after the fork, not before"
             }
             StoreErrorKind::Moved => "the store's files were moved; put them back, or open the store again",
             StoreErrorKind::Other => "the store failed",

@@ -21,6 +21,15 @@ const OLDEST_ENGINE: i32 = 3_051_003;
 /// Held while a file is opened, so that no two threads of this process make and prepare one at once.
 pub(super) static OPENING: Mutex<()> = Mutex::new(());
 
+/// The files that this process, or one that it was forked from, has open.
+static OPENED: Mutex<Vec<Opened>> = Mutex::new(Vec::new());
+
+#[derive(Debug, PartialEq, Eq)]
+struct Opened {
+    path: PathBuf,
+    process: u32,
+}
+
 /// Where the database is, and how long its connections wait for each other.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -50,9 +59,30 @@ pub(super) enum Role {
     Reader,
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        // A child's copy of what its parent opened stays noted.
+        let is_this =
+            |other: &Opened| !self.is_inherited() && other.process == self.process && other.path == self.path;
+        if let Some(at) = opened.iter().position(is_this) {
+            opened.swap_remove(at);
+        }
+    }
+}
+
 impl Place {
-    pub(super) fn new(path: PathBuf, busy_timeout: Duration) -> Self {
-        Self { path, busy_timeout, process: std::process::id(), in_doubt: AtomicBool::new(false) }
+    /// Notes that the file is open here, unless a process that this one was forked from had it open: SQLite, which
+    /// keeps its locks by process and remembers them by file, would take that one's for its own, and lock nothing.
+    /// <https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_>
+    pub(super) fn new(path: PathBuf, busy_timeout: Duration) -> Result<Self, SqliteOpenError> {
+        let process = std::process::id();
+        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.iter().any(|other| other.path == path && other.process != process) {
+            return Err(SqliteOpenError::OpenBeforeFork { path });
+        }
+        opened.push(Opened { path: path.clone(), process });
+        Ok(Self { path, busy_timeout, process, in_doubt: AtomicBool::new(false) })
     }
 
     /// Opens the store's connections, after making the file and its tables where they are missing.

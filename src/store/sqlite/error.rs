@@ -214,6 +214,12 @@ pub enum SqliteOpenError {
         /// The path.
         path: PathBuf,
     },
+    /// The process was forked while its parent had the file open, which SQLite's locks do not survive.
+    #[error("{path:?} was open when this process was forked; open it after the fork, or close it before")]
+    OpenBeforeFork {
+        /// The path.
+        path: PathBuf,
+    },
     /// SQLite below 3.51.3 can lose commits when the write-ahead log is reset.
     #[error("SQLite {found} can lose commits; link 3.51.3 or later, as the bundled one is")]
     OldEngine {

@@ -64,7 +64,7 @@ impl SqliteOptions {
     /// [`SqliteOpenError`]; what lies there was not changed.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<SqliteStore, SqliteOpenError> {
         let path = file::resolve(path.as_ref())?;
-        let place = Place::new(path, self.busy_timeout);
+        let place = Place::new(path, self.busy_timeout)?;
         let Connections { writer, reader, follower, anchor, files } = place.open()?;
         let place = Arc::new(place);
         let anchor = Anchor::new(Arc::clone(&place), anchor, &writer, !self.query_stamps);
@@ -82,9 +82,12 @@ impl SqliteOptions {
 /// Rows in one SQLite file on a local file system.
 ///
 /// Write-ahead logging with a full sync at each commit: what a commit has written survives a loss of power. Any
-/// number of handles, in this process and in others of the same machine, may share the file; a forked child has to open
-/// one of its own: the one it inherits answers [`StoreErrorKind::Forked`](crate::StoreErrorKind::Forked). People may read the tables, and the views `v_keys`, `v_versions`,
-/// `v_rotations`, `v_audit`, `v_outbox` and `v_usage`, with any SQLite shell; a row that they edit is refused.
+/// number of handles, in this process and in others of the same machine, may share the file. SQLite's locks do not
+/// survive a fork: a handle that a forked child inherits answers
+/// [`StoreErrorKind::Forked`](crate::StoreErrorKind::Forked), and the child cannot open a file that its parent had open
+/// ([`SqliteOpenError::OpenBeforeFork`]); open it in the child alone, or start the child as a program. People may read
+/// the tables, and the views `v_keys`, `v_versions`, `v_rotations`, `v_audit`, `v_outbox` and `v_usage`, with any SQLite
+/// shell; a row that they edit is refused.
 pub struct SqliteStore {
     place: Arc<Place>,
     /// Apart from the writer, so that nobody who reads waits for the sync of a commit. Whoever needs several locks

@@ -132,7 +132,7 @@ fn connections_that_prepare_one_new_file_at_once_all_succeed() {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    Place::new(path.clone(), Duration::from_secs(5)).prepare().unwrap();
+                    Place::new(path.clone(), Duration::from_secs(5)).unwrap().prepare().unwrap();
                 });
             }
         });
