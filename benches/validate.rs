@@ -192,7 +192,7 @@ fn one_thread(run: &mut Run, world: &mut World, count: usize) {
 }
 
 fn two_threads(run: &mut Run, world: &World, count: usize) {
-    let calls = run.pick(CALLS, 20);
+    let calls = run.pick(5 * CALLS, 20);
     let World { validator, floor, asked, tokens, .. } = world;
     let key = hmac_key();
     // Each thread in its own half.
@@ -225,7 +225,7 @@ fn two_threads(run: &mut Run, world: &World, count: usize) {
         Measured::threads("validate, hot key, two threads", calls, 2, hot_whole),
     ];
     let round =
-        run.round(&format!("{count} keys, two threads: from one call to the next"), TURNS / 2, measured);
+        run.round(&format!("{count} keys, two threads: from one call to the next"), TURNS / 5, measured);
     for name in ["hmac", "floor", "validate", "floor, hot key", "validate, hot key"] {
         let more = round.ratio(&format!("{name}, one thread"), &format!("{name}, two threads"));
         run.ratio(format!("two_threads_{}_{count}", name.replace(", ", "_").replace(' ', "_")), more);
