@@ -21,7 +21,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use common::heap::{Counting, live, resident};
-use common::issuing::{Issued, Issuing, OWNERS, today};
+use common::issuing::{Asked, Issued, Issuing, OWNERS, today};
 use common::measure::{Run, median, nanos};
 use common::stores::{Before, Lean};
 use common::tokens::{Chance, Tokens};
@@ -104,9 +104,9 @@ fn junk(run: &mut Run, count: usize) -> Result<(), Error> {
         validator.catch_up()?;
         store.forget();
     }
-    let unknown = Tokens::unknown(run.pick(400_000, 40), &mut Chance(7));
+    let unknown = Tokens::unknown(run.pick(500_000, 40), &mut Chance(7));
     let (malformed, wrong) = (unknown.malformed(), tokens.with_wrong_secrets());
-    let all = [&unknown, &malformed, &wrong];
+    let all = [&wrong, &unknown, &malformed];
     // The first of each kind may make room once.
     for tokens in all {
         let _ = validator.validate(tokens.at(0));
@@ -182,7 +182,9 @@ fn file(run: &mut Run, count: usize, path: &Path) -> Result<(), Error> {
     let ours = SqliteStore::open(path)?;
     println!("SQLite: {:?}, fallback: {:?}", ours.freshness(), ours.stamp_fallback());
     let validator = Validator::open(ours, keyring.clone())?;
-    let granted = |call: usize| validator.validate(tokens.at(count - 1 - call % (count / 2)));
+    let asked = Asked::new()?;
+    let granted =
+        |call: usize| validator.validate_for(tokens.at(count - 1 - call % (count / 2)), asked.met());
     let mut revoked = keys.iter().zip(tokens.iter());
     let mut changes = Vec::new();
     let mut hmacs = Vec::new();
@@ -222,7 +224,7 @@ fn flush(
     (tokens, keys): (&Tokens, &[keyrota::KeyId]),
 ) -> Result<(), Error> {
     let store = SqliteStore::open(path)?;
-    let count = tokens.len();
+    let (asked, count) = (Asked::new()?, tokens.len());
     let used = (count / 4).min(10_000);
     let entries = keys.iter().rev().take(used).map(|key| {
         let mut entry = UsageEntry::new(key.to_string(), 1);
@@ -235,7 +237,7 @@ fn flush(
     validator.flush()?;
     for _ in 0..run.pick(15, 1) {
         for number in 1..=used {
-            let _ = validator.validate(tokens.at(count - number));
+            assert!(validator.validate_for(tokens.at(count - number), asked.met()).is_ok());
         }
         let mut flushed = 0;
         let flush = nanos(|| flushed = validator.flush().unwrap());

@@ -1,9 +1,11 @@
 //! Measuring: batches that take turns, medians, and the lines `ratio NAME VALUE` at the end.
 //!
 //! Only ratios of one run mean anything on a machine whose speed drifts, so all that is compared is measured in turns.
+//! Batches are measured by the processor time of their thread where the system tells it: a batch that others interrupt
+//! does not take longer for it, and turns do not fall into step with the scheduler.
 
 use std::sync::Barrier;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// One run of a benchmark.
 pub(crate) struct Run {
@@ -27,7 +29,28 @@ pub(crate) struct Round {
     batches: Vec<Vec<f64>>,
 }
 
-/// The nanoseconds that some work takes.
+/// How long this thread has run.
+#[cfg(target_os = "linux")]
+fn ran() -> Duration {
+    let ran = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(ran.tv_sec as u64, ran.tv_nsec as u32)
+}
+
+/// How long this thread has run, idle or not.
+#[cfg(not(target_os = "linux"))]
+fn ran() -> Duration {
+    static BEGIN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    BEGIN.get_or_init(Instant::now).elapsed()
+}
+
+/// The nanoseconds for which this thread runs for some work.
+fn busy_nanos(work: impl FnOnce()) -> f64 {
+    let begin = ran();
+    work();
+    (ran() - begin).as_nanos() as f64
+}
+
+/// The nanoseconds that pass while some work is done, waiting included.
 pub(crate) fn nanos(work: impl FnOnce()) -> f64 {
     let begin = Instant::now();
     work();
@@ -46,13 +69,13 @@ impl<'a> Measured<'a> {
         let batch = move |calls| {
             let from = at;
             at += calls;
-            nanos(|| (from..at).for_each(&mut call)) / calls as f64
+            busy_nanos(|| (from..at).for_each(&mut call)) / calls as f64
         };
         Self { name, calls, batch: Box::new(batch) }
     }
 
     /// The same by several threads at once, each with its number: the nanoseconds from one call to the next, of
-    /// whichever thread.
+    /// whichever thread. Where fewer processors than threads are free, they are not really at once.
     pub(crate) fn threads(
         name: &'static str,
         calls: usize,
@@ -66,7 +89,7 @@ impl<'a> Measured<'a> {
             let (barrier, call) = (Barrier::new(threads), &call);
             let work = |thread: usize| {
                 barrier.wait();
-                nanos(|| (from..from + calls).for_each(|number| call(thread, number)))
+                busy_nanos(|| (from..from + calls).for_each(|number| call(thread, number)))
             };
             let longest = std::thread::scope(|scope| {
                 let spawned: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread))).collect();
