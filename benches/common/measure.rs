@@ -44,7 +44,7 @@ fn ran() -> Duration {
 }
 
 /// The nanoseconds for which this thread runs for some work.
-fn busy_nanos(work: impl FnOnce()) -> f64 {
+pub(crate) fn busy_nanos(work: impl FnOnce()) -> f64 {
     let begin = ran();
     work();
     (ran() - begin).as_nanos() as f64
