@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench validate` measures with 1 K, 100 K and 1 M keys; `KEYROTA_BENCH_KEYS=10_000_000` with ten
 //! million, which takes minutes and 6 GB. At its end lines `ratio NAME VALUE`. `-- --test` carries out each once.
+//! `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` gives floor and library alike huge pages, where the system has them on request.
+//! What two threads reach means something only while nothing else runs: time is each thread's own.
 //!
 //! *Everything on*: 1,000 owners; 50 profiles of scopes, some with networks; every key has a rate limit and a window;
 //! the demand names a scope and an address; one in twenty keys is revoked.
