@@ -98,6 +98,7 @@ fn a_process_that_is_killed_in_mid_transaction_leaves_no_trace_and_hides_no_late
     let mut witness = Witness::new();
     for n in 0..10 {
         let mut doomed = Process::on(&witness.path());
+        begin_the_log(&mut doomed, &mut witness);
         // More than fits its cache: pages are in the log already.
         doomed.sql(
             "PRAGMA cache_size = 5; BEGIN IMMEDIATE; INSERT INTO writer SELECT 'x' || value || hex(zeroblob(3000)), 0 \
@@ -115,17 +116,27 @@ fn a_process_that_is_killed_in_mid_transaction_leaves_no_trace_and_hides_no_late
     }
 }
 
-/// Kills a process at a place within its commit, in which it adds the row `name`.
-fn dies_at(place: &str, name: &str, witness: &Witness) {
-    Process::on(&witness.path()).die_at(&format!("{place} INSERT INTO writer VALUES ('{name}', 0)"));
+/// Kills a process at a place within its commit, in which it adds the row `name`; how many there were before it.
+fn dies_at(place: &str, name: &str, witness: &mut Witness) -> u32 {
+    let mut doomed = Process::on(&witness.path());
+    begin_the_log(&mut doomed, witness);
+    let before = Witness::flushes(&witness.path());
+    doomed.die_at(&format!("{place} INSERT INTO writer VALUES ('{name}', 0)"));
+    before
+}
+
+/// Whoever opens a file moves what its log holds into it, and the first who writes then begins the log anew, which moves
+/// the stamp before any commit. So somebody does that first.
+fn begin_the_log(process: &mut Process, witness: &mut Witness) {
+    process.sql(COMMIT);
+    witness.saw_a_change("the log is begun anew");
 }
 
 #[test]
 fn a_process_that_dies_after_its_commit_was_written_moves_the_stamp_though_nothing_returned() {
     let mut witness = Witness::new();
     for n in 0..5 {
-        let before = Witness::flushes(&witness.path());
-        dies_at("die-before-return", &n.to_string(), &witness);
+        let before = dies_at("die-before-return", &n.to_string(), &mut witness);
         witness.saw_a_change("it is written");
         assert_eq!(Witness::flushes(&witness.path()), before + 1);
     }
@@ -135,8 +146,7 @@ fn a_process_that_dies_after_its_commit_was_written_moves_the_stamp_though_nothi
 fn who_dies_between_the_copies_of_the_header_is_seen_by_the_next_who_reads() {
     let mut witness = Witness::new();
     for n in 0..5 {
-        let before = Witness::flushes(&witness.path());
-        dies_at("die-within-header", &n.to_string(), &witness);
+        let before = dies_at("die-within-header", &n.to_string(), &mut witness);
         let stamp = witness.store.stamp().unwrap();
         // Nobody has seen the row yet. Whoever looks recovers the log, and that moves the stamp.
         assert_eq!(Witness::flushes(&witness.path()), before + 1);
@@ -151,8 +161,7 @@ fn who_dies_between_the_copies_of_the_header_is_seen_by_the_next_who_reads() {
 fn a_commit_whose_header_was_never_written_is_not_there() {
     let mut witness = Witness::new();
     for n in 0..5 {
-        let before = Witness::flushes(&witness.path());
-        dies_at("die-before-header", &n.to_string(), &witness);
+        let before = dies_at("die-before-header", &n.to_string(), &mut witness);
         witness.saw_nothing("the header was not written");
         assert_eq!(Witness::flushes(&witness.path()), before);
         Process::on(&witness.path()).sql(COMMIT);
@@ -164,7 +173,7 @@ fn a_commit_whose_header_was_never_written_is_not_there() {
 fn a_log_that_dies_with_all_its_processes_is_recovered_before_the_first_stamp() {
     let mut witness = Witness::new();
     let path = witness.path();
-    dies_at("die-within-header", "last", &witness);
+    dies_at("die-within-header", "last", &mut witness);
     // This process lets go of the file without writing the log into it.
     let crashed = witness.folder.path().join("crashed.db");
     for suffix in ["", "-wal", "-shm"] {
