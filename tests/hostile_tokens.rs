@@ -18,7 +18,7 @@ use common::{Bed, DAY, DIGITS, Place, at, checksum, keyring, new_key, on_both_pl
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, Denial, DenialClass, DenialReason, FeedItem, FeedPage,
     Freshness, Head, KeyManager, KeyStore, ManualClock, NewKey, Prefix, Revision, RowFilter, RowKind, RowRef,
-    Stamp, StoreError, UsageBatch, UsageEntry, Validator, check_token,
+    Stamp, StoreError, UsageBatch, UsageBucket, UsageEntry, UsageQuery, UsageWriter, Validator, check_token,
 };
 
 /// Counts the calls that reach a store.
@@ -88,8 +88,18 @@ impl KeyStore for CountingStore {
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.called("add_usage").add_usage(batch)
     }
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
-        self.called("usage").usage(key, each)
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
+        self.called("usage").usage(query, each)
+    }
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        self.called("usage_writers").usage_writers(each)
+    }
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.called("roll_up_usage").roll_up_usage(now, limit)
     }
     fn scrub(&self) -> Result<(), StoreError> {
         self.called("scrub").scrub()

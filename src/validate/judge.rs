@@ -153,11 +153,7 @@ impl Inner {
             .and_then(|grant| self.charge(&view, grant, t, demand.uses()));
         match &result {
             Ok(_) => replica.slab.count(position, t),
-            Err(denial) => {
-                if let (Some(key), Some(version)) = (denial.key(), denial.version()) {
-                    self.counts.denied(key, version);
-                }
-            }
+            Err(denial) => self.counts.denied(denial),
         }
         result
     }

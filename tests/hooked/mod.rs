@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, MemoryStore,
-    Revision, Row, RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageEntry,
+    Revision, Row, RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageBucket,
+    UsageEntry, UsageQuery, UsageWriter,
 };
 
 /// What becomes of a commit.
@@ -191,9 +192,21 @@ impl KeyStore for Hooked {
         self.count("add_usage");
         self.inner.add_usage(batch)
     }
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
         self.count("usage");
-        self.inner.usage(key, each)
+        self.inner.usage(query, each)
+    }
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        self.count("usage_writers");
+        self.inner.usage_writers(each)
+    }
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.count("roll_up_usage");
+        self.inner.roll_up_usage(now, limit)
     }
     fn scrub(&self) -> Result<(), StoreError> {
         self.count("scrub");
