@@ -42,10 +42,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let issued = keys.by(Actor::service("bench")).issue(NewKey::new(OwnerId::new("ada")?, "ci")?)?;
     let validator = keys.validator()?;
     println!("SQLite: {:?}, fallback: {:?}", file.freshness(), file.stamp_fallback());
+    let sequence = std::cell::Cell::new(0);
     let batch = || {
         let mut entry = UsageEntry::new(issued.key.to_string(), 1);
-        entry.allowed = 1;
-        UsageBatch { writer: "bench".to_owned(), flushed_at: SystemClock.now(), entries: vec![entry] }
+        entry.counts.allowed = 1;
+        sequence.set(sequence.get() + 1);
+        UsageBatch {
+            writer: "bench".to_owned(),
+            sequence: sequence.get(),
+            flushed_at: SystemClock.now(),
+            ended: false,
+            entries: vec![entry],
+        }
     };
     let mut measured: Vec<Measured<'_>> = vec![
         ("stamp, memory", 1_000_000, Box::new(compares(&memory)?)),

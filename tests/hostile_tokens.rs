@@ -18,7 +18,8 @@ use common::{Bed, DAY, DIGITS, Place, at, checksum, keyring, new_key, on_both_pl
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, Denial, DenialClass, DenialReason, FeedItem, FeedPage,
     Freshness, Head, KeyManager, KeyStore, ManualClock, NewKey, Prefix, Revision, RowFilter, RowKind, RowRef,
-    Stamp, StoreError, UsageBatch, UsageBucket, UsageEntry, UsageQuery, UsageWriter, Validator, check_token,
+    Stamp, StoreError, Timestamp, UsageBatch, UsageBucket, UsageEntry, UsageQuery, UsageWriter, Validator,
+    check_token,
 };
 
 /// Counts the calls that reach a store.
@@ -386,7 +387,7 @@ fn wrong_tokens_never_show_up_as_usage() {
         }
         target.validator.flush().unwrap();
         let mut counted = 0;
-        target.store.usage(&key.to_string(), &mut |_| counted += 1).unwrap();
+        target.store.usage(&UsageQuery::of_key(&key.to_string()), &mut |_, _| counted += 1).unwrap();
         assert_eq!((counted, target.keys.last_used(key).unwrap()), (0, None));
         assert_eq!(target.keys.find(keyrota::Evidence::Token(&wrong)).unwrap(), None);
     });

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, MemoryStore,
-    Revision, Row, RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageBucket,
-    UsageEntry, UsageQuery, UsageWriter,
+    Revision, Row, RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, Timestamp, UsageBatch,
+    UsageBucket, UsageEntry, UsageQuery, UsageWriter,
 };
 
 /// What becomes of a commit.
@@ -32,6 +32,7 @@ pub(crate) struct Hooked {
     pub(crate) inner: MemoryStore,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     fates: Mutex<VecDeque<Fate>>,
+    usage_fate: Mutex<Option<Fate>>,
     before_commit: Mutex<Option<Hook>>,
     before_feed: Mutex<Option<Hook>>,
     after_stamp: Mutex<Option<Hook>>,
@@ -56,6 +57,11 @@ impl Hooked {
     /// The fate of the next commits, one each.
     pub(crate) fn fate(&self, fates: &[Fate]) {
         *self.fates.lock().unwrap() = fates.iter().copied().collect();
+    }
+
+    /// The fate of the next batch of usage; of one that was not written nobody knows that either.
+    pub(crate) fn usage_fate(&self, fate: Fate) {
+        *self.usage_fate.lock().unwrap() = Some(fate);
     }
 
     /// Called once before the next commit.
@@ -190,7 +196,12 @@ impl KeyStore for Hooked {
     }
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.count("add_usage");
-        self.inner.add_usage(batch)
+        match self.usage_fate.lock().unwrap().take() {
+            None => return self.inner.add_usage(batch),
+            Some(Fate::UnknownAndDurable) => self.inner.add_usage(batch)?,
+            Some(Fate::NotWritten | Fate::UnknownAndLost) => {}
+        }
+        Err(StoreError::new(StoreErrorKind::Io, "planned"))
     }
     fn usage(
         &self,

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    RowFilter, RowKind, RowRef, SqliteStore, Stamp, StoreError, UsageBatch, UsageBucket, UsageEntry,
-    UsageQuery, UsageWriter,
+    RowFilter, RowKind, RowRef, SqliteStore, Stamp, StoreError, Timestamp, UsageBatch, UsageBucket,
+    UsageEntry, UsageQuery, UsageWriter,
 };
 
 type Hook = Box<dyn FnOnce() + Send>;

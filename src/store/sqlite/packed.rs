@@ -55,7 +55,8 @@ pub(super) fn unpack(body: &[u8]) -> impl Iterator<Item = Unpacked<'_>> {
 }
 
 fn entry<'a>(rest: &mut &'a [u8]) -> Option<Unpacked<'a>> {
-    let (key, after) = rest.split_at_checked(usize::try_from(number(rest)?).ok()?)?;
+    let length = usize::try_from(number(rest)?).ok()?;
+    let (key, after) = rest.split_at_checked(length)?;
     *rest = after;
     let version = u32::try_from(number(rest)?).ok()?;
     let mut counts = UsageCounts { allowed: number(rest)?, ..UsageCounts::default() };
