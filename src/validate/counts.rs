@@ -18,11 +18,14 @@ pub(crate) struct Granted {
     pub(crate) last_used: Option<Timestamp>,
 }
 
+/// Denials of each version by reason.
+type Denied = HashMap<(KeyId, VersionNo, CountedReason), u64>;
+
 /// Denials are counted apart from grants: they are rare, unless somebody goes on using what is over.
 #[derive(Debug)]
 pub(crate) struct Counts {
     writer: String,
-    denied: [Mutex<HashMap<(KeyId, VersionNo, CountedReason), u64>>; Self::STRIPES],
+    denied: [Mutex<Denied>; Self::STRIPES],
     /// Held while a batch is handed over: a store takes those of one writer only in their order.
     outgoing: Mutex<Outgoing>,
 }
@@ -75,27 +78,31 @@ impl Counts {
     /// Takes out all that was counted, by key and version.
     fn take(&self, follower: &Follower) -> Vec<UsageEntry> {
         let granted = follower.with_keeper(|keeper| keeper.take_counts(&follower.replica));
-        let granted = granted.into_iter().map(|Granted { key, version, allowed, last_used }| {
-            (key, version, None, UsageCounts { allowed, last_used, ..UsageCounts::default() })
-        });
-        let mut counted: Vec<_> = granted.collect();
+        let mut counted: Vec<_> = granted
+            .into_iter()
+            .map(|Granted { key, version, allowed, last_used }| (key, version, None, allowed, last_used))
+            .collect();
         for stripe in &self.denied {
             let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
-            counted.extend(stripe.drain().map(|((key, version, reason), denied)| {
-                let mut counts = UsageCounts::default();
-                counts.denied.add(reason, denied);
-                (key, version, Some(reason), counts)
-            }));
+            let denied = stripe.drain();
+            counted.extend(denied.map(|((key, version, reason), n)| (key, version, Some(reason), n, None)));
         }
         // In the order of the keys, which is how a store keeps them.
-        counted.sort_unstable_by_key(|(key, version, reason, _)| (*key, *version, *reason));
+        counted.sort_unstable();
         let mut last = None;
         let mut entries: Vec<UsageEntry> = Vec::with_capacity(counted.len());
-        for (key, version, _, counts) in counted {
+        for (key, version, reason, n, last_used) in counted {
             if last.replace((key, version)) != Some((key, version)) {
                 entries.push(UsageEntry::new(key.to_string(), version.get()));
             }
-            entries.iter_mut().rev().take(1).for_each(|entry| entry.counts.absorb(&counts));
+            if let Some(UsageEntry { counts, .. }) = entries.last_mut() {
+                match reason {
+                    Some(reason) => counts.denied.add(reason, n),
+                    None => {
+                        counts.absorb(&UsageCounts { allowed: n, last_used, ..UsageCounts::default() });
+                    }
+                }
+            }
         }
         entries
     }
