@@ -7,51 +7,71 @@ use serde::{Serialize, Serializer};
 
 use crate::time::Timestamp;
 
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $reason:ident = $code:literal,)+) => {
-        /// Why a validation was denied although its secret was right: the reasons that usage tells apart.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum CountedReason { $($(#[$doc])* $reason,)+ }
-
-        impl CountedReason {
-            /// All of them, in the order in which they are stored.
-            pub const ALL: [Self; [$($code),+].len()] = [$(Self::$reason),+];
-
-            /// Its name in views and exports, such as `rate_limit`.
-            #[must_use]
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$reason => $code,)+ }
-            }
-        }
-    };
+/// Why a validation was denied although its secret was right: the reasons that usage tells apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum CountedReason {
+    /// The version or its key was revoked.
+    Revoked,
+    /// The owner was suspended.
+    Suspended,
+    /// The version's lifetime was over.
+    Expired,
+    /// The version's grace was over.
+    Retired,
+    /// The version was withdrawn before it was handed over.
+    Cancelled,
+    /// The version was never handed over.
+    Undelivered,
+    /// The version's window had not begun.
+    NotYet,
+    /// The key's or the owner's row had been edited.
+    Tampered,
+    /// The request came from outside the key's networks.
+    Network,
+    /// The scopes did not cover what was demanded.
+    Scope,
+    /// A rate limit was reached.
+    RateLimit,
+    /// The quota was used up.
+    Quota,
 }
 
-reasons! {
-    /// The version or its key was revoked.
-    Revoked = "revoked",
-    /// The owner was suspended.
-    Suspended = "suspended",
-    /// The version's lifetime was over.
-    Expired = "expired",
-    /// The version's grace was over.
-    Retired = "retired",
-    /// The version was withdrawn before it was handed over.
-    Cancelled = "cancelled",
-    /// The version was never handed over.
-    Undelivered = "undelivered",
-    /// The version's window had not begun.
-    NotYet = "not_yet",
-    /// The key's or the owner's row had been edited.
-    Tampered = "tampered",
-    /// The request came from outside the key's networks.
-    Network = "network",
-    /// The scopes did not cover what was demanded.
-    Scope = "scope",
-    /// A rate limit was reached.
-    RateLimit = "rate_limit",
-    /// The quota was used up.
-    Quota = "quota",
+impl CountedReason {
+    /// All of them, in the order in which they are stored.
+    pub const ALL: [Self; 12] = [
+        Self::Revoked,
+        Self::Suspended,
+        Self::Expired,
+        Self::Retired,
+        Self::Cancelled,
+        Self::Undelivered,
+        Self::NotYet,
+        Self::Tampered,
+        Self::Network,
+        Self::Scope,
+        Self::RateLimit,
+        Self::Quota,
+    ];
+
+    /// Its name in views and exports, such as `rate_limit`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Suspended => "suspended",
+            Self::Expired => "expired",
+            Self::Retired => "retired",
+            Self::Cancelled => "cancelled",
+            Self::Undelivered => "undelivered",
+            Self::NotYet => "not_yet",
+            Self::Tampered => "tampered",
+            Self::Network => "network",
+            Self::Scope => "scope",
+            Self::RateLimit => "rate_limit",
+            Self::Quota => "quota",
+        }
+    }
 }
 
 impl fmt::Display for CountedReason {
