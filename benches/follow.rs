@@ -231,21 +231,27 @@ fn flush(
     let used = (count / 4).min(10_000);
     let entries = keys.iter().rev().take(used).map(|key| {
         let mut entry = UsageEntry::new(key.to_string(), 1);
-        entry.allowed = 1;
-        entry.last_used = Some(today());
+        entry.counts.allowed = 1;
+        entry.counts.last_used = Some(today());
         entry
     });
     let entries: Vec<_> = entries.collect();
     let (mut flushes, mut adds, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     validator.flush()?;
-    for _ in 0..run.pick(15, 1) {
+    for sequence in 0..run.pick(15, 1) {
         for number in 1..=used {
             assert!(validator.validate_for(tokens.at(count - number), asked.met()).is_ok());
         }
         let mut flushed = 0;
         let flush = nanos(|| flushed = validator.flush().unwrap());
         assert_eq!(flushed, used);
-        let batch = UsageBatch { writer: "bench".to_owned(), flushed_at: today(), entries: entries.clone() };
+        let batch = UsageBatch {
+            writer: "bench".to_owned(),
+            sequence: sequence as u64 + 1,
+            flushed_at: today(),
+            ended: false,
+            entries: entries.clone(),
+        };
         let add = nanos(|| store.add_usage(&batch).unwrap());
         flushes.push(flush / 1e6);
         adds.push(add / 1e6);

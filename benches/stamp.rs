@@ -134,11 +134,17 @@ fn main() -> Result<(), Error> {
 /// A flush by another process touches no state, and yet moves the stamp.
 fn another_flushes(run: &mut Run, bed: &Bed, file: &SqliteStore) -> Result<(), Error> {
     let mut entry = UsageEntry::new(bed.keys[0].to_string(), 1);
-    entry.allowed = 1;
+    entry.counts.allowed = 1;
     let (mut flushes, mut followed) = (Vec::new(), Vec::new());
     for call in 0..run.pick(3_000, 3) {
         let entries = vec![entry.clone()];
-        let batch = UsageBatch { writer: "bench".to_owned(), flushed_at: today(), entries };
+        let batch = UsageBatch {
+            writer: "bench".to_owned(),
+            sequence: call as u64 + 1,
+            flushed_at: today(),
+            ended: false,
+            entries,
+        };
         flushes.push(nanos(|| file.add_usage(&batch).unwrap()));
         let token = bed.tokens.at(call);
         followed.push(nanos(|| {

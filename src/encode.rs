@@ -10,10 +10,16 @@ pub(crate) fn base62_digit(value: u8) -> u8 {
 
 /// `value` in base62, left-padded with `0` to `N` characters; higher digits are dropped.
 pub(crate) fn base62_fixed<const N: usize>(mut value: u128) -> [u8; N] {
+    // Ten digits at a time, which fit 64 bits: a division of 128 bits is a call, and ids are told by the thousand.
+    const TEN: u128 = 62_u128.pow(10);
     let mut out = [b'0'; N];
-    for slot in out.iter_mut().rev() {
-        *slot = base62_digit((value % 62) as u8);
-        value /= 62;
+    for slots in out.rchunks_mut(10) {
+        let mut ten = (value % TEN) as u64;
+        value /= TEN;
+        for slot in slots.iter_mut().rev() {
+            *slot = base62_digit((ten % 62) as u8);
+            ten /= 62;
+        }
     }
     out
 }

@@ -47,7 +47,8 @@ macro_rules! time_ordered_id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str($prefix)?;
-                base62_fixed::<22>(u128::from_be_bytes(self.0)).iter().try_for_each(|&byte| fmt::Write::write_char(f, char::from(byte)))
+                let digits = base62_fixed::<22>(u128::from_be_bytes(self.0));
+                f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
             }
         }
 

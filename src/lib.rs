@@ -87,9 +87,10 @@ pub use crate::limit::{LimitError, LimitStatus, Limits, Quota, RateLimit, Refill
 #[cfg(feature = "sqlite")]
 pub use crate::manager::Restore;
 pub use crate::manager::{
-    Act, AuditFilter, EditKey, Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager,
-    KeyManagerBuilder, KeyPage, KeyStatus, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack,
-    RotateNow, RotatedKey, VersionHistory, VersionInfo,
+    Act, AuditFilter, DenialReport, EditKey, Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo,
+    KeyManager, KeyManagerBuilder, KeyPage, KeyStatus, KeyUsage, NewKey, PurgeReport, Replace, Revoke,
+    RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys, UsageAsOf, UsageFilter, UsageReport, UsageSeries,
+    VersionHistory, VersionInfo, VersionUsage,
 };
 pub use crate::network::{Network, NetworkError, Networks};
 pub use crate::owner::{OwnerRecord, RoleRecord};
@@ -114,7 +115,8 @@ pub use crate::version::{EndReason, Stage};
 #[cfg(any(test, feature = "conformance"))]
 pub use crate::store::conformance;
 pub use crate::store::{
-    AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    Row, RowFilter, RowIndex, RowIndexRef, RowKind, RowMac, RowRef, SealError, SealedChangeset, Stamp,
-    StoreError, StoreErrorKind, Tail, UsageBatch, UsageEntry, Write,
+    AuditQuery, AuditRow, Changeset, CommitError, CountedReason, DenialCounts, FeedItem, FeedPage, Freshness,
+    Head, KeyStore, Revision, Row, RowFilter, RowIndex, RowIndexRef, RowKind, RowMac, RowRef, SealError,
+    SealedChangeset, Stamp, StoreError, StoreErrorKind, Tail, UsageBatch, UsageBucket, UsageCounts,
+    UsageEntry, UsageQuery, UsageWriter, Write,
 };

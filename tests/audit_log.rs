@@ -228,15 +228,19 @@ fn the_history_of_a_version_has_its_entries_and_the_sums_of_its_usage_and_no_ent
         uses(&second, 5);
         let other_process = bed.other_validator();
         assert!(other_process.validate(&second).is_ok());
-        assert_eq!(bed.keys.history(issued.key, v(2)).unwrap().allowed, 0, "nothing was flushed yet");
+        assert_eq!(bed.keys.history(issued.key, v(2)).unwrap().usage.allowed, 0, "nothing was flushed yet");
         bed.validator.flush().unwrap();
         other_process.flush().unwrap();
         assert_eq!(bed.seq(), seq);
 
         let history = |number| bed.keys.history(issued.key, v(number)).unwrap();
         let (first, second) = (history(1), history(2));
-        assert_eq!((first.allowed, first.denied, first.last_used), (3, 1, Some(at(common::START))));
-        assert_eq!((second.allowed, second.denied, second.last_used), (6, 1, Some(at("2027-01-01 06:00"))));
+        let told = |history: &keyrota::VersionHistory| {
+            let usage = history.usage;
+            (usage.allowed, usage.denied.get(keyrota::CountedReason::Scope), usage.last_used)
+        };
+        assert_eq!(told(&first), (3, 1, Some(at(common::START))));
+        assert_eq!(told(&second), (6, 1, Some(at("2027-01-01 06:00"))));
         let kinds = |entries: &[AuditEntry]| entries.iter().map(|entry| entry.event.kind).collect::<Vec<_>>();
         assert_eq!(kinds(&first.entries), [EventKind::KeyIssued, EventKind::VersionDeprecated]);
         assert_eq!(kinds(&second.entries), [EventKind::VersionIssued, EventKind::KeyRotation]);

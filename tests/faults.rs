@@ -12,7 +12,7 @@ use keyrota::{
     Actor, AuditFilter, AuditQuery, AuditRow, Changeset, CommitError, EventKind, FeedItem, FeedPage,
     Freshness, Head, KeyId, KeyManager, KeyStore, Keyring, ManageError, ManualClock, MemoryStore, NewKey,
     OwnerId, Revision, RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, Timestamp, UsageBatch,
-    UsageEntry, Validator,
+    UsageBucket, UsageEntry, UsageQuery, UsageWriter, Validator,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +120,18 @@ impl KeyStore for FaultyStore {
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.call(|| self.inner.add_usage(batch))
     }
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
-        self.call(|| self.inner.usage(key, each))
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
+        self.call(|| self.inner.usage(query, each))
+    }
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        self.call(|| self.inner.usage_writers(each))
+    }
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.call(|| self.inner.roll_up_usage(now, limit))
     }
     fn scrub(&self) -> Result<(), StoreError> {
         self.call(|| self.inner.scrub())

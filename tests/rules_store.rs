@@ -294,7 +294,7 @@ fn validation_writes_nothing_and_asks_the_store_for_nothing_but_its_stamp() {
     }
     assert_eq!(lab.store.calls(), [("stamp", 400)].into(), "junk asks for nothing at all");
     lab.validator.flush().unwrap();
-    assert_eq!(lab.store.calls(), [("stamp", 401), ("add_usage", 1)].into());
+    assert_eq!(lab.store.calls(), [("stamp", 401), ("add_usage", 1)].into(), "a flush catches up first");
 }
 
 #[test]

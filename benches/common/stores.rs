@@ -8,7 +8,8 @@ use std::sync::{Arc, RwLock};
 
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    Row, RowFilter, RowKind, RowRef, Stamp, StoreError, Tail, UsageBatch, UsageEntry, Write,
+    Row, RowFilter, RowKind, RowRef, Stamp, StoreError, Tail, Timestamp, UsageBatch, UsageBucket, UsageEntry,
+    UsageQuery, UsageWriter, Write,
 };
 
 /// A store in memory that keeps owners, roles and settings, and keys and versions only until [`Lean::forget`].
@@ -137,10 +138,20 @@ impl KeyStore for Lean {
         Ok(())
     }
 
-    fn usage(&self, _: &str, _: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
+    fn usage(
+        &self,
+        _: &UsageQuery<'_>,
+        _: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 
+    fn usage_writers(&self, _: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn roll_up_usage(&self, _: Timestamp, _: usize) -> Result<usize, StoreError> {
+        Ok(0)
+    }
     fn scrub(&self) -> Result<(), StoreError> {
         Ok(())
     }
@@ -235,8 +246,18 @@ impl KeyStore for Before {
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.store().add_usage(batch)
     }
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
-        self.store().usage(key, each)
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
+        self.store().usage(query, each)
+    }
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        self.store().usage_writers(each)
+    }
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.store().roll_up_usage(now, limit)
     }
     fn scrub(&self) -> Result<(), StoreError> {
         self.store().scrub()

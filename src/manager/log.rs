@@ -8,7 +8,7 @@ use crate::event::EventKind;
 use crate::id::{KeyId, OwnerId, VersionNo};
 use crate::manager::KeyManager;
 use crate::report::{AuditVerdict, CheckReport, check, entry, verify};
-use crate::store::{AuditQuery, UsageEntry};
+use crate::store::{AuditQuery, UsageCounts, UsageQuery};
 use crate::time::Timestamp;
 
 /// Which entries of the audit log to read; an absent field asks nothing.
@@ -87,12 +87,9 @@ impl AuditFilter {
 pub struct VersionHistory {
     /// The entries of the audit log that concern it, in the order of their numbers.
     pub entries: Vec<AuditEntry>,
-    /// How often it was granted, as far as validators have flushed their counts.
-    pub allowed: u64,
-    /// How often it was denied although its secret was right.
-    pub denied: u64,
-    /// When it was last granted.
-    pub last_used: Option<Timestamp>,
+    /// How often it was granted and, although its secret was right, denied; as far as validators have flushed their
+    /// counts.
+    pub usage: UsageCounts,
 }
 
 impl KeyManager {
@@ -130,14 +127,13 @@ impl KeyManager {
     /// As of [`KeyManager::audit`].
     pub fn history(&self, key: KeyId, version: VersionNo) -> Result<VersionHistory, ManageError> {
         let entries = self.audit(&AuditFilter::all().version(key, version), usize::MAX)?;
-        let mut usage = UsageEntry::new(key.to_string(), version.get());
-        self.inner.records.store.usage(&usage.key.clone(), &mut |entry| {
+        let mut usage = UsageCounts::default();
+        self.inner.records.store.usage(&UsageQuery::of_key(&key.to_string()), &mut |_, entry| {
             if entry.version == version.get() {
-                usage.absorb(entry);
+                usage.absorb(&entry.counts);
             }
         })?;
-        let UsageEntry { allowed, denied, last_used, .. } = usage;
-        Ok(VersionHistory { entries, allowed, denied, last_used })
+        Ok(VersionHistory { entries, usage })
     }
 
     /// The head of the audit log: the number and MAC of its last entry.

@@ -11,6 +11,7 @@ mod restore;
 mod revoke;
 mod rotate;
 mod settings;
+mod usage;
 mod view;
 
 use std::sync::Arc;
@@ -42,6 +43,9 @@ pub use purge::PurgeReport;
 pub use restore::Restore;
 pub use revoke::{Revoke, RevokeTarget};
 pub use rotate::{RollBack, RotateNow, RotatedKey};
+pub use usage::{
+    DenialReport, KeyUsage, TopKeys, UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionUsage,
+};
 pub use view::{KeyFilter, KeyInfo, KeyPage, KeyStatus, VersionInfo};
 
 /// Issues, rotates and revokes keys on a store, and does what time makes due.

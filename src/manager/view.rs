@@ -1,5 +1,6 @@
 //! Looking: one key with its versions, and lists of keys.
 
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -17,7 +18,7 @@ use crate::policy::RotationPolicy;
 use crate::records::{Records, read};
 use crate::rotation::RotationRecord;
 use crate::scope::ScopeSet;
-use crate::store::{RowFilter, RowKind};
+use crate::store::{RowFilter, RowKind, UsageQuery};
 use crate::time::Timestamp;
 use crate::token::{Hint, Locator, Prefix};
 use crate::version::{EndReason, Stage, VersionRecord};
@@ -300,9 +301,10 @@ impl KeyManager {
                 ControlFlow::Continue(())
             })?;
             let exhausted = chunk.len() < CHUNK;
+            let used = self.used(filter, &chunk)?;
             for (id, stored) in chunk {
                 let listed = match stored {
-                    Ok(stored) => self.listed(filter, &stored.record, t),
+                    Ok(stored) => self.listed(filter, &stored.record, used.get(&id).copied(), t),
                     Err(error) => Err(error.into()),
                 };
                 match listed {
@@ -323,10 +325,29 @@ impl KeyManager {
         }
     }
 
+    /// When the keys of a chunk were last used, if that is asked. Usage that no tick has added up yet is looked through
+    /// whole at each question, so keys that stand together are asked for together.
+    fn used<T>(
+        &self,
+        filter: &KeyFilter,
+        chunk: &[(String, T)],
+    ) -> Result<HashMap<String, Timestamp>, ManageError> {
+        let mut used = HashMap::new();
+        let ids: Vec<&str> = chunk.iter().map(|(id, _)| id.as_str()).collect();
+        // Between two keys of an owner there may be any number of others.
+        let together = if filter.owner.is_some() { 1 } else { CHUNK };
+        for ids in ids.chunks(together).filter(|_| filter.unused_since.is_some()) {
+            let (first_key, last_key) = (ids.first().copied(), ids.last().copied());
+            used.extend(self.last_uses(&UsageQuery { first_key, last_key, ..UsageQuery::default() })?);
+        }
+        Ok(used)
+    }
+
     fn listed(
         &self,
         filter: &KeyFilter,
         record: &KeyRecord,
+        last_used: Option<Timestamp>,
         t: Timestamp,
     ) -> Result<Option<KeyInfo>, ManageError> {
         let named = |text: &String| record.name.as_str().to_lowercase().contains(text);
@@ -341,25 +362,10 @@ impl KeyManager {
             |time| lives && family.live(t).all(|version| family.end(version).is_some_and(|end| end < time));
         let wanted = filter.status.is_none_or(|status| status == info.status)
             && filter.expiring_before.is_none_or(ends_before)
-            && match filter.unused_since {
-                None => true,
-                Some(time) => {
-                    lives
-                        && info.issued_at < time
-                        && self.last_used(record.id)?.is_none_or(|used| used < time)
-                }
-            };
+            && filter.unused_since.is_none_or(|time| {
+                lives && info.issued_at < time && last_used.is_none_or(|used| used < time)
+            });
         Ok(wanted.then_some(info))
-    }
-
-    /// When a key was last used, as of the last flush of each validating process.
-    ///
-    /// # Errors
-    /// [`ManageError`] when the store cannot be read.
-    pub fn last_used(&self, key: KeyId) -> Result<Option<Timestamp>, ManageError> {
-        let mut last = None;
-        self.inner.records.store.usage(&key.to_string(), &mut |entry| last = last.max(entry.last_used))?;
-        Ok(last)
     }
 
     /// An owner's settings.

@@ -28,11 +28,13 @@ pub struct TickReport {
     pub completed: usize,
     /// Leftover rows removed: old request ids, sealed copies that had served their time.
     pub cleaned: usize,
+    /// Counts moved to the hours, days and totals in which they are kept.
+    pub rolled_up: usize,
     /// Due things left to another process that was at them too, or to the next tick.
     pub deferred: usize,
     /// Due rows left alone because they were edited, or written under a master key that is not held.
     pub faults: usize,
-    /// When something is due next; a tick before that has nothing to do but advance the high-water mark.
+    /// When something is due next; a tick before that has nothing to do but advance the high-water mark and roll up usage.
     pub next_due: Option<Timestamp>,
     /// Whether more is due already: tick again.
     pub more: bool,
@@ -40,6 +42,9 @@ pub struct TickReport {
 
 /// How many keys one commit settles.
 const BATCH: usize = 250;
+/// How many counts one commit rolls up, so that nobody waits long for it; and how many such commits a tick makes.
+const ROLL_UP: usize = 2_000;
+const ROLL_UPS: usize = 10;
 /// How often a batch is decided again when others are at the same keys.
 const ATTEMPTS: usize = 20;
 /// Deletions that the feed keeps for followers; one that is farther behind loads anew.
@@ -55,6 +60,7 @@ pub(crate) fn tick(records: &Records, now: Timestamp, limit: usize) -> Result<Ti
         retired: 0,
         completed: 0,
         cleaned: 0,
+        rolled_up: 0,
         deferred: 0,
         faults: 0,
         next_due: None,
@@ -81,6 +87,14 @@ pub(crate) fn tick(records: &Records, now: Timestamp, limit: usize) -> Result<Ti
     let head = records.head()?;
     if head.high_water < now {
         commit(records, Changeset::new(&records.keyring), now)?;
+    }
+    for step in 1..=ROLL_UPS {
+        let moved = records.store.roll_up_usage(now, ROLL_UP)?;
+        report.rolled_up += moved;
+        if moved < ROLL_UP {
+            break;
+        }
+        report.more |= step == ROLL_UPS;
     }
     records.store.scrub()?;
     report.more |= report.deferred > 0;

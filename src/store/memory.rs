@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use crate::store::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
     Row, RowFilter, RowIndex, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, Tail, UsageBatch,
-    UsageEntry, Write,
+    UsageBucket, UsageCounts, UsageEntry, UsageQuery, UsageWriter, Write,
 };
 use crate::time::Timestamp;
 
@@ -40,7 +40,8 @@ struct State {
     /// What each commit changed and no later one did: followed kinds only.
     feed: BTreeMap<Revision, BTreeSet<Name>>,
     audit: Vec<AuditRow>,
-    usage: BTreeMap<(String, u32), UsageEntry>,
+    usage: BTreeMap<UsageBucket, BTreeMap<(String, u32), UsageCounts>>,
+    writers: BTreeMap<String, UsageWriter>,
 }
 
 type Name = (RowKind, String);
@@ -150,6 +151,12 @@ impl State {
         };
         let old = self.put(&name, place);
         Ok(Some((name, old)))
+    }
+
+    /// Adds counts to those of a bucket.
+    fn count(&mut self, bucket: UsageBucket, entry: &UsageEntry) {
+        let sums = self.usage.entry(bucket).or_default();
+        sums.entry((entry.key.clone(), entry.version)).or_default().absorb(&entry.counts);
     }
 
     /// Forgets deletions that the feed need not tell any more.
@@ -326,17 +333,56 @@ impl KeyStore for MemoryStore {
 
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         let mut state = self.write()?;
-        for entry in &batch.entries {
-            let blank = || UsageEntry::new(entry.key.clone(), entry.version);
-            state.usage.entry((entry.key.clone(), entry.version)).or_insert_with(blank).absorb(entry);
+        let is_new = match state.writers.get_mut(&batch.writer) {
+            Some(writer) => writer.follow(batch),
+            None => state.writers.insert(batch.writer.clone(), UsageWriter::new(batch)).is_none(),
+        };
+        let entries = if is_new { &batch.entries[..] } else { &[] };
+        for entry in entries {
+            state.count(UsageBucket::hour_of(batch.flushed_at), entry);
         }
         Ok(())
     }
 
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
-        let versions = (key.to_owned(), 0)..=(key.to_owned(), u32::MAX);
-        self.read()?.usage.range(versions).map(|(_, entry)| entry).for_each(each);
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
+        let state = self.read()?;
+        let first = (query.first_key.unwrap_or_default().to_owned(), 0);
+        for (bucket, sums) in state.usage.iter().filter(|(bucket, _)| query.asks_for_bucket(**bucket)) {
+            let asked = sums.range(first.clone()..).take_while(|((key, _), _)| query.asks_for_key(key));
+            for ((key, version), counts) in asked {
+                each(*bucket, &UsageEntry { key: key.clone(), version: *version, counts: *counts });
+            }
+        }
         Ok(())
+    }
+
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        self.read()?.writers.values().for_each(each);
+        Ok(())
+    }
+
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let mut state = self.write()?;
+        let mut moved = 0;
+        while moved < limit.max(1) {
+            let Some(from) = state.usage.keys().copied().find(|bucket| bucket.at(now) != *bucket) else {
+                break;
+            };
+            let first = state.usage.get_mut(&from).and_then(BTreeMap::pop_first);
+            let Some(((key, version), counts)) = first else {
+                state.usage.remove(&from);
+                continue;
+            };
+            state.count(from.at(now), &UsageEntry { key, version, counts });
+            moved += 1;
+        }
+        let known = state.writers.len();
+        state.writers.retain(|_, writer| now.since(writer.flushed_at) <= UsageWriter::KEPT);
+        Ok(moved + known - state.writers.len())
     }
 
     /// Nothing that was deleted is left in any file.

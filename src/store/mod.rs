@@ -32,7 +32,9 @@ pub(crate) use head::HeadBody;
 pub(crate) use row::RowFault;
 pub use row::{Revision, Row, RowIndex, RowIndexRef, RowKind, RowMac, RowRef};
 pub use stamp::{Freshness, Stamp};
-pub use usage::{UsageBatch, UsageEntry};
+pub use usage::{
+    CountedReason, DenialCounts, UsageBatch, UsageBucket, UsageCounts, UsageEntry, UsageQuery, UsageWriter,
+};
 
 /// Which rows of a kind to read, and in which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,18 +225,42 @@ pub trait KeyStore: Send + Sync + 'static {
     /// How fresh this handle's stamps are.
     fn freshness(&self) -> Freshness;
 
-    /// Adds counts; touches no row, no revision and no state of a key.
+    /// Adds the counts of a batch to the hour of its `flushed_at`, and notes how far its writer has come; touches no row,
+    /// no revision and no state of a key. All of it or nothing; and a batch whose number is not above the writer's last
+    /// was added before: nothing happens then, and the answer is `Ok`.
     ///
     /// # Errors
     /// [`StoreError`]; nothing was added then, or, where reading and writing itself failed
-    /// ([`StoreErrorKind::Io`]), perhaps all of it: a batch that is handed over again may count twice.
+    /// ([`StoreErrorKind::Io`]), perhaps all of it. Either way the same batch may be handed over again, before a later one
+    /// of its writer: it counts once.
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError>;
 
-    /// The sums of what was counted of a key's versions, by version.
+    /// What was counted, in parts and in no order: what is told several times of one version and bucket is to be added
+    /// up. All parts are of one moment.
     ///
     /// # Errors
     /// [`StoreError`].
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError>;
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError>;
+
+    /// The validating processes that have handed over counts, in no order.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError>;
+
+    /// Moves counts to the buckets in which they are kept at `now` ([`UsageBucket::at`]), and forgets writers that have
+    /// been silent for longer than [`UsageWriter::KEPT`]. A tick calls it again and again.
+    ///
+    /// One step of about `limit` entries, all of it or nothing; no sum changes. Returns how many entries and writers were
+    /// moved or forgotten: fewer than `limit` when nothing is left to do, and then another call writes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was not moved is left for the next call.
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
 
     /// Overwrites what deleted rows have left behind in the store's files, as far as nobody reads there just now. A
     /// tick calls it each time; it does nothing while nothing that was sealed has been deleted.
@@ -295,8 +321,18 @@ impl<S: KeyStore + ?Sized> KeyStore for Arc<S> {
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         (**self).add_usage(batch)
     }
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
-        (**self).usage(key, each)
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
+        (**self).usage(query, each)
+    }
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        (**self).usage_writers(each)
+    }
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        (**self).roll_up_usage(now, limit)
     }
     fn scrub(&self) -> Result<(), StoreError> {
         (**self).scrub()

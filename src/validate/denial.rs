@@ -6,6 +6,7 @@ use crate::id::{KeyId, VersionNo};
 use crate::keyring::Generation;
 use crate::lifecycle::Refusal;
 use crate::limit::LimitStatus;
+use crate::store::CountedReason;
 use crate::version::EndReason;
 
 /// Why a validation was denied. Everything but [`DenialReason::Unknown`] and [`DenialReason::Unavailable`] is
@@ -130,6 +131,28 @@ impl Denial {
     #[must_use]
     pub fn limit(&self) -> Option<&LimitStatus> {
         self.limit.as_ref()
+    }
+}
+
+impl DenialReason {
+    /// As what usage counts it; nothing before the secret has matched.
+    #[must_use]
+    pub fn counted(self) -> Option<CountedReason> {
+        Some(match self {
+            Self::Unknown | Self::Unavailable(_) => return None,
+            Self::Revoked => CountedReason::Revoked,
+            Self::Suspended => CountedReason::Suspended,
+            Self::Expired => CountedReason::Expired,
+            Self::Retired => CountedReason::Retired,
+            Self::Cancelled => CountedReason::Cancelled,
+            Self::Undelivered => CountedReason::Undelivered,
+            Self::NotYet => CountedReason::NotYet,
+            Self::Tampered => CountedReason::Tampered,
+            Self::Network => CountedReason::Network,
+            Self::Scope => CountedReason::Scope,
+            Self::RateLimit => CountedReason::RateLimit,
+            Self::Quota => CountedReason::Quota,
+        })
     }
 }
 

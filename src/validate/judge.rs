@@ -157,11 +157,7 @@ impl Inner {
         match &result {
             Ok(_) if place.entry.count(t) => replica.slab.note(place.position),
             Ok(_) => {}
-            Err(denial) => {
-                if let (Some(key), Some(version)) = (denial.key(), denial.version()) {
-                    self.counts.denied(key, version);
-                }
-            }
+            Err(denial) => self.counts.denied(denial),
         }
         result
     }

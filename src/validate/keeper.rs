@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use crate::id::{KeyId, VersionNo};
 use crate::limit::Quota;
 use crate::records::version_row_id;
-use crate::store::{Revision, RowKind, UsageEntry};
+use crate::store::{Revision, RowKind};
 use crate::time::Timestamp;
 use crate::validate::cells::Cells;
 use crate::validate::change::{Change, Doubt, KeyFacts, Told};
+use crate::validate::counts::Granted;
 use crate::validate::entry::{CellKind, Entry, KeyState, State};
 use crate::validate::facts::{Numbers, Standing};
 use crate::validate::findings::{Finding, Findings};
@@ -48,7 +49,7 @@ pub(crate) struct Keeper {
     latest: HashMap<(RowKind, String), Revision>,
     findings: Findings,
     /// What was counted at positions that have been used again since.
-    left: Vec<UsageEntry>,
+    left: Vec<Granted>,
     /// How many cells there are.
     cells: u32,
 }
@@ -359,16 +360,11 @@ impl Keeper {
         all
     }
 
-    /// Takes out all that validations have counted.
-    pub(crate) fn take_counts(&mut self, replica: &Replica) -> Vec<UsageEntry> {
+    /// Takes out all grants that validations have counted; the counts of one version may come in parts.
+    pub(crate) fn take_counts(&mut self, replica: &Replica) -> Vec<Granted> {
         let mut taken = std::mem::take(&mut self.left);
         replica.slab.noted(self.length, |_, entry| taken.extend(counted(entry)));
         taken
-    }
-
-    /// Keeps counts that could not be handed over.
-    pub(crate) fn keep_counts(&mut self, counts: Vec<UsageEntry>) {
-        self.left.extend(counts);
     }
 }
 
@@ -424,8 +420,7 @@ fn leave(replica: &Replica, position: u32, entry: &Entry) {
     }
 }
 
-fn counted(entry: &Entry) -> Option<UsageEntry> {
-    let mut usage = UsageEntry::new(entry.key().to_string(), entry.number().get());
-    (usage.allowed, usage.last_used) = entry.take_counts();
-    (usage.allowed > 0).then_some(usage)
+fn counted(entry: &Entry) -> Option<Granted> {
+    let (allowed, last_used) = entry.take_counts();
+    (allowed > 0).then(|| Granted { key: entry.key(), version: entry.number(), allowed, last_used })
 }

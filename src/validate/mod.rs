@@ -34,6 +34,7 @@ use crate::records::Records;
 use crate::rotate::{ClockState, clock_state};
 use crate::scope::ScopeSet;
 use crate::store::{Freshness, KeyStore, Stamp, StoreError};
+use crate::time::Timestamp;
 
 use counts::Counts;
 pub use denial::{Denial, DenialClass, DenialReason, Unavailable};
@@ -203,10 +204,11 @@ impl Validator {
 
     /// Hands what was counted to the store, and leases anew of the quotas that keys have used up here; returns the number
     /// of versions that were counted. Call it every minute or so: an unflushed count is lost with the process, and a new
-    /// key with a quota can be used here after the next flush.
+    /// key with a quota can be used here after the next flush. What was counted since the last flush belongs to the hour of
+    /// this one; a flush without counts tells that there were none.
     ///
     /// # Errors
-    /// [`StoreError`]; the counts are kept for the next flush then.
+    /// [`StoreError`]; the counts are kept for the next flush then, and counted once even if the store had taken them.
     pub fn flush(&self) -> Result<usize, StoreError> {
         // Keys with quotas that are new are to be leased for; where that fails, what was counted is handed over still.
         let _unavailable = self.inner.catch_up();
@@ -230,8 +232,13 @@ impl Inner {
         self.records.store.stamp().map_err(|_| Denial::unavailable(Unavailable::Store))
     }
 
+    /// The library's own time, by which uses are dated.
+    fn now(&self) -> Timestamp {
+        self.clock.now().max(self.follower.replica.high_water())
+    }
+
     fn flush(&self) -> Result<usize, StoreError> {
-        let counted = self.counts.flush(&self.follower, &*self.records.store, self.clock.now());
+        let counted = self.counts.flush(&self.follower, &*self.records.store, self.now());
         let leased = self.lease();
         counted.and_then(|counted| leased.map(|()| counted))
     }
@@ -246,7 +253,7 @@ impl Inner {
     }
 
     fn finish(&self) -> Result<(), StoreError> {
-        let counted = self.counts.flush(&self.follower, &*self.records.store, self.clock.now());
+        let counted = self.counts.finish(&self.follower, &*self.records.store, self.now());
         quotas::give_back(&self.follower, &self.records).and(counted.map(drop))
     }
 }

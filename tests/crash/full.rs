@@ -156,7 +156,7 @@ pub(crate) fn live_on_a_small_disk(folder: &Path) {
         return;
     }
     let ballast = folder.join("ballast");
-    std::fs::write(&ballast, vec![1; 200_000]).unwrap();
+    std::fs::write(&ballast, vec![1; 300_000]).unwrap();
     fill_and_recover(folder, StoreErrorKind::Full, || std::fs::remove_file(&ballast).unwrap());
 }
 

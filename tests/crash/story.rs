@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use keyrota::{
     Act, AuditFilter, DenialReason, EventKind, KeyFilter, KeyId, KeyManager, KeyStore as _, ManageError,
-    ManualClock, NewKey, SqliteStore, Validator,
+    ManualClock, NewKey, SqliteStore, UsageQuery, Validator,
 };
 
 use crate::stage::{
@@ -185,6 +185,6 @@ impl Course {
 fn usage(folder: &Path, key: KeyId) -> u64 {
     let mut sum = 0;
     let store = SqliteStore::open(database(folder)).unwrap();
-    store.usage(&key.to_string(), &mut |entry| sum += entry.allowed).unwrap();
+    store.usage(&UsageQuery::of_key(&key.to_string()), &mut |_, entry| sum += entry.counts.allowed).unwrap();
     sum
 }

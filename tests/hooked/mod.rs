@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, MemoryStore,
-    Revision, Row, RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageEntry,
+    Revision, Row, RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, Timestamp, UsageBatch,
+    UsageBucket, UsageEntry, UsageQuery, UsageWriter,
 };
 
 /// What becomes of a commit.
@@ -31,6 +32,7 @@ pub(crate) struct Hooked {
     pub(crate) inner: MemoryStore,
     calls: Mutex<BTreeMap<&'static str, u64>>,
     fates: Mutex<VecDeque<Fate>>,
+    usage_fate: Mutex<Option<Fate>>,
     before_commit: Mutex<Option<Hook>>,
     before_feed: Mutex<Option<Hook>>,
     after_stamp: Mutex<Option<Hook>>,
@@ -55,6 +57,11 @@ impl Hooked {
     /// The fate of the next commits, one each.
     pub(crate) fn fate(&self, fates: &[Fate]) {
         *self.fates.lock().unwrap() = fates.iter().copied().collect();
+    }
+
+    /// The fate of the next batch of usage; of one that was not written nobody knows that either.
+    pub(crate) fn usage_fate(&self, fate: Fate) {
+        *self.usage_fate.lock().unwrap() = Some(fate);
     }
 
     /// Called once before the next commit.
@@ -189,11 +196,28 @@ impl KeyStore for Hooked {
     }
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.count("add_usage");
-        self.inner.add_usage(batch)
+        match self.usage_fate.lock().unwrap().take() {
+            None => return self.inner.add_usage(batch),
+            Some(Fate::UnknownAndDurable) => self.inner.add_usage(batch)?,
+            Some(Fate::NotWritten | Fate::UnknownAndLost) => {}
+        }
+        Err(StoreError::new(StoreErrorKind::Io, "planned"))
     }
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
         self.count("usage");
-        self.inner.usage(key, each)
+        self.inner.usage(query, each)
+    }
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        self.count("usage_writers");
+        self.inner.usage_writers(each)
+    }
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.count("roll_up_usage");
+        self.inner.roll_up_usage(now, limit)
     }
     fn scrub(&self) -> Result<(), StoreError> {
         self.count("scrub");

@@ -202,7 +202,13 @@ fn each_way_to_the_store_but_the_stamp_notices_by_itself() {
         |running| running.store.feed(Revision(0), 10, &mut |_| ()).unwrap_err().kind(),
         |running| {
             let writer = "w".to_owned();
-            let batch = UsageBatch { writer, flushed_at: Timestamp::MIN, entries: Vec::new() };
+            let batch = UsageBatch {
+                writer,
+                sequence: 1,
+                ended: false,
+                flushed_at: Timestamp::MIN,
+                entries: Vec::new(),
+            };
             running.store.add_usage(&batch).unwrap_err().kind()
         },
     ];

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    RowFilter, RowKind, RowRef, SqliteStore, Stamp, StoreError, UsageBatch, UsageEntry,
+    RowFilter, RowKind, RowRef, SqliteStore, Stamp, StoreError, Timestamp, UsageBatch, UsageBucket,
+    UsageEntry, UsageQuery, UsageWriter,
 };
 
 type Hook = Box<dyn FnOnce() + Send>;
@@ -102,8 +103,18 @@ impl KeyStore for Slow {
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.inner.add_usage(batch)
     }
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
-        self.inner.usage(key, each)
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
+        self.inner.usage(query, each)
+    }
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        self.inner.usage_writers(each)
+    }
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.inner.roll_up_usage(now, limit)
     }
     fn scrub(&self) -> Result<(), StoreError> {
         self.inner.scrub()

@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    RowFilter, RowKind, RowRef, SqliteStore, Stamp, StoreError, StoreErrorKind, Tail, UsageBatch, UsageEntry,
+    RowFilter, RowKind, RowRef, SqliteStore, Stamp, StoreError, StoreErrorKind, Tail, Timestamp, UsageBatch,
+    UsageBucket, UsageEntry, UsageQuery, UsageWriter,
 };
 
 pub(crate) struct Eavesdropper {
@@ -158,12 +159,29 @@ impl KeyStore for Eavesdropper {
         self.answer(done, &|| format!("{batch:?}"))
     }
 
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
-        let done = self.inner.usage(key, &mut |entry| {
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
+        let done = self.inner.usage(query, &mut |bucket, entry| {
             self.hear(format!("{entry:?}"));
-            each(entry);
+            each(bucket, entry);
         });
-        self.answer(done, &|| format!("the usage of {key}"))
+        self.answer(done, &|| format!("the usage of {query:?}"))
+    }
+
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        let done = self.inner.usage_writers(&mut |writer| {
+            self.hear(format!("{writer:?}"));
+            each(writer);
+        });
+        self.answer(done, &|| "the writers of usage".to_owned())
+    }
+
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let done = self.inner.roll_up_usage(now, limit);
+        self.answer(done, &|| "what was rolled up".to_owned())
     }
 
     fn scrub(&self) -> Result<(), StoreError> {

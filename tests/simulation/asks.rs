@@ -278,13 +278,14 @@ impl Site {
 
     /// What validators handed over: granted and denied, and the last grant.
     pub fn usage(&self, key: usize, version: u32) -> (u64, u64, Option<Time>) {
-        let mut found = (0, 0, None);
-        let each = &mut |entry: &keyrota::UsageEntry| {
+        let mut found = keyrota::UsageCounts::default();
+        let id = self.names.id(key).to_string();
+        let each = &mut |_, entry: &keyrota::UsageEntry| {
             if entry.version == version {
-                found = (entry.allowed, entry.denied, micros(entry.last_used));
+                found.absorb(&entry.counts);
             }
         };
-        self.hosts[0].store.usage(&self.names.id(key).to_string(), each).unwrap();
-        found
+        self.hosts[0].store.usage(&keyrota::UsageQuery::of_key(&id), each).unwrap();
+        (found.allowed, found.denied.total(), micros(found.last_used))
     }
 }

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageEntry,
+    RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, Timestamp, UsageBatch, UsageBucket,
+    UsageEntry, UsageQuery, UsageWriter,
 };
 
 use crate::faults::Site;
@@ -296,8 +297,18 @@ impl KeyStore for Faulty {
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         self.call(Call::Usage, || self.inner.add_usage(batch))
     }
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
-        self.call(Call::Read, || self.inner.usage(key, each))
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
+        self.call(Call::Read, || self.inner.usage(query, each))
+    }
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        self.call(Call::Read, || self.inner.usage_writers(each))
+    }
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        self.call(Call::Usage, || self.inner.roll_up_usage(now, limit))
     }
     fn scrub(&self) -> Result<(), StoreError> {
         self.inner.scrub()

@@ -1,6 +1,6 @@
 //! What the tests share: a founded store, changesets in short, and readings as values.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::keyring::Keyring;
 use crate::store::conformance::StoreBed;
 use crate::store::{
     AuditQuery, AuditRow, Changeset, CommitError, Draft, FeedItem, FeedPage, Freshness, Head, KeyStore,
-    Revision, Row, RowFilter, RowIndex, RowKind, StoreError, StoreErrorKind, UsageEntry,
+    Revision, Row, RowFilter, RowIndex, RowKind, StoreError, StoreErrorKind, UsageEntry, UsageQuery,
 };
 use crate::time::Timestamp;
 
@@ -133,10 +133,18 @@ impl Lab {
         self.store.head().unwrap().expect("a founded store has a head")
     }
 
+    /// The sums of what was counted of a key, by version.
     pub(super) fn usage(&self, key: &str) -> Vec<UsageEntry> {
-        let mut entries = Vec::new();
-        self.store.usage(key, &mut |entry| entries.push(entry.clone())).unwrap();
-        entries
+        let mut sums = BTreeMap::new();
+        let each = &mut |_, entry: &UsageEntry| {
+            assert_eq!(entry.key, key, "only what was asked for is told");
+            let sum = sums.entry(entry.version);
+            sum.or_insert_with(|| UsageEntry::new(key.to_owned(), entry.version))
+                .counts
+                .absorb(&entry.counts);
+        };
+        self.store.usage(&UsageQuery::of_key(key), each).unwrap();
+        sums.into_values().collect()
     }
 }
 

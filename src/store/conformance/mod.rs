@@ -42,6 +42,7 @@ mod log;
 mod reads;
 mod scans;
 mod together;
+mod usage;
 
 use std::sync::Arc;
 
@@ -53,6 +54,7 @@ pub use log::*;
 pub use reads::*;
 pub use scans::*;
 pub use together::*;
+pub use usage::*;
 
 /// One data set of the store under test; empty when it is made.
 pub trait StoreBed: Sync {
@@ -127,10 +129,16 @@ macro_rules! conformance_suite {
             audit_queries_combine_their_fields
             an_audit_query_stops_when_its_callback_breaks
             usage_adds_up_by_version
+            denials_are_counted_by_reason
+            a_batch_that_is_handed_over_again_adds_nothing
             usage_touches_no_row_and_no_revision
             last_used_never_falls
             usage_does_not_wrap
             usage_from_several_threads_adds_up
+            usage_is_kept_by_the_hour_then_by_the_day_then_in_all
+            rolling_up_is_bounded_and_comes_to_an_end
+            writers_tell_how_far_they_have_flushed
+            usage_queries_choose_keys_and_times
             of_foundings_at_once_one_succeeds
             committers_at_once_lose_no_update
             a_reader_never_sees_half_a_commit
@@ -165,6 +173,7 @@ mod tests {
             include_str!("reads.rs"),
             include_str!("scans.rs"),
             include_str!("together.rs"),
+            include_str!("usage.rs"),
         ];
         let written = sources.iter().flat_map(|source| source.lines());
         let written = written.filter_map(|line| line.strip_prefix("pub fn ")?.split('(').next());

@@ -10,7 +10,9 @@ use crate::store::conformance::StoreBed;
 use crate::store::conformance::lab::{
     Lab, Snapshot, audit, draft, event, get, indexed, scan, settle, some, time,
 };
-use crate::store::{AuditQuery, Changeset, Draft, Revision, RowFilter, RowIndex, RowKind, Tail, Write};
+use crate::store::{
+    AuditQuery, Changeset, Draft, Revision, RowFilter, RowIndex, RowKind, Tail, UsageQuery, Write,
+};
 use crate::time::Timestamp;
 
 /// Texts that a store could stumble over, each visibly or invisibly different from the others.
@@ -308,7 +310,7 @@ pub fn reading_does_not_move_a_stamp(bed: &dyn StoreBed) {
     for _ in 0..3 {
         for store in [&lab.store, &other] {
             Snapshot::of(&**store);
-            store.usage("key 1", &mut |_| {}).unwrap();
+            store.usage(&UsageQuery::default(), &mut |_, _| {}).unwrap();
             store
                 .scan(RowKind::Key, RowFilter::All { after: None }, &mut |_| ControlFlow::Break(()))
                 .unwrap();

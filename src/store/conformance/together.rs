@@ -14,7 +14,7 @@ use crate::store::conformance::lab::{
 use crate::store::conformance::{Durability, StoreBed};
 use crate::store::{
     AuditQuery, CommitError, Draft, KeyStore, Revision, RowFilter, RowKind, SealError, StoreError,
-    StoreErrorKind, UsageBatch, UsageEntry,
+    StoreErrorKind, UsageBatch, UsageEntry, UsageQuery,
 };
 
 fn counter(id: &str, n: u64) -> Draft {
@@ -209,6 +209,10 @@ pub fn a_follower_of_stamp_and_feed_misses_no_commit(bed: &dyn StoreBed) {
     }
 }
 
+fn batch(entries: Vec<UsageEntry>) -> UsageBatch {
+    UsageBatch { writer: "w".to_owned(), sequence: 1, flushed_at: time(1), ended: false, entries }
+}
+
 /// A panic in a callback of any reading passes through; afterwards the handle reads and commits as before.
 pub fn a_panic_in_a_callback_leaves_the_store_usable(bed: &dyn StoreBed) {
     let lab = Lab::founded(bed);
@@ -218,19 +222,18 @@ pub fn a_panic_in_a_callback_leaves_the_store_usable(bed: &dyn StoreBed) {
         changes.record(event(1));
     });
     let mut usage = UsageEntry::new("key 1".to_owned(), 1);
-    usage.allowed = 1;
-    lab.store
-        .add_usage(&UsageBatch { writer: "w".to_owned(), flushed_at: time(1), entries: vec![usage] })
-        .unwrap();
+    usage.counts.allowed = 1;
+    lab.store.add_usage(&batch(vec![usage])).unwrap();
     let store = &lab.store;
     type Reading<'a> = &'a dyn Fn() -> Result<(), StoreError>;
-    let readings: [(&str, Reading<'_>); 6] = [
+    let readings: [(&str, Reading<'_>); 7] = [
         ("get", &|| store.get(RowKind::Key, "key 1", &mut |_| fall())),
         ("find", &|| store.find(RowKind::Key, "unique", &mut |_| fall())),
         ("scan", &|| store.scan(RowKind::Key, RowFilter::All { after: None }, &mut |_| fall())),
         ("feed", &|| store.feed(Revision(0), 9, &mut |_| fall()).map(|_| ())),
         ("audit", &|| store.audit(&AuditQuery::default(), &mut |_| fall())),
-        ("usage", &|| store.usage("key 1", &mut |_| fall())),
+        ("usage", &|| store.usage(&UsageQuery::default(), &mut |_, _| fall())),
+        ("usage_writers", &|| store.usage_writers(&mut |_| fall())),
     ];
     for (name, reading) in readings {
         let caught = catch_unwind(AssertUnwindSafe(reading));
@@ -257,8 +260,8 @@ pub fn a_closed_handle_answers_closed(bed: &dyn StoreBed) {
     let lab = Lab::founded(bed);
     let store = &lab.store;
     store.close().expect("closing succeeds");
-    let batch = UsageBatch { writer: "w".to_owned(), flushed_at: time(1), entries: Vec::new() };
-    let calls: [(&str, Result<(), StoreError>); 9] = [
+    let batch = batch(Vec::new());
+    let calls: [(&str, Result<(), StoreError>); 11] = [
         ("head", store.head().map(|_| ())),
         ("get", store.get(RowKind::Key, "key 1", &mut |_| {})),
         ("find", store.find(RowKind::Key, "key 1", &mut |_| {})),
@@ -270,7 +273,9 @@ pub fn a_closed_handle_answers_closed(bed: &dyn StoreBed) {
         ("audit", store.audit(&AuditQuery::default(), &mut |_| ControlFlow::Continue(()))),
         ("stamp", store.stamp().map(|_| ())),
         ("add_usage", store.add_usage(&batch)),
-        ("usage", store.usage("key 1", &mut |_| {})),
+        ("usage", store.usage(&UsageQuery::default(), &mut |_, _| {})),
+        ("usage_writers", store.usage_writers(&mut |_| {})),
+        ("roll_up_usage", store.roll_up_usage(time(1), 1).map(|_| ())),
     ];
     for (name, answer) in calls {
         let kind = answer.map_err(|error| error.kind());
@@ -303,8 +308,8 @@ pub fn a_durable_store_keeps_everything(bed: &dyn StoreBed) {
     }
     let lab = Lab::founded(bed);
     let mut usage = UsageEntry::new("key 1".to_owned(), 1);
-    usage.allowed = 3;
-    let batch = UsageBatch { writer: "w".to_owned(), flushed_at: time(1), entries: vec![usage.clone()] };
+    usage.counts.allowed = 3;
+    let batch = batch(vec![usage.clone()]);
     let old = lab.commit(|changes| {
         for kind in RowKind::ALL {
             changes.insert(indexed(kind, "kept", |index| {

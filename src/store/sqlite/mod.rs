@@ -8,11 +8,13 @@ mod header;
 mod held;
 mod identity;
 mod inspection;
+mod packed;
 mod read;
 mod schema;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod usage;
 mod write;
 
 use std::fmt;
@@ -27,8 +29,10 @@ use crate::store::sqlite::held::Held;
 use crate::store::sqlite::stamp::Anchor;
 use crate::store::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageEntry,
+    RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, UsageBatch, UsageBucket, UsageEntry,
+    UsageQuery, UsageWriter,
 };
+use crate::time::Timestamp;
 
 pub use backup::SqliteBackup;
 pub(crate) use backup::Staged;
@@ -228,15 +232,31 @@ impl KeyStore for SqliteStore {
 
     fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
         let before = self.anchor.stamp();
-        self.writer.with_in_place(|connection| write::add_usage(connection, batch))?;
-        if batch.entries.iter().any(|entry| entry.allowed > 0 || entry.denied > 0) {
+        if self.writer.with_in_place(|connection| usage::add(connection, batch))? {
             self.anchor.expect_other_than(before);
         }
         Ok(())
     }
 
-    fn usage(&self, key: &str, each: &mut dyn FnMut(&UsageEntry)) -> Result<(), StoreError> {
-        self.reader.with(|connection| read::usage(connection, key, each))
+    fn usage(
+        &self,
+        query: &UsageQuery<'_>,
+        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
+    ) -> Result<(), StoreError> {
+        self.reader.with(|connection| usage::usage(connection, query, each))
+    }
+
+    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
+        self.reader.with(|connection| usage::writers(connection, each))
+    }
+
+    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        let before = self.anchor.stamp();
+        let moved = self.writer.with_in_place(|connection| usage::roll_up(connection, now, limit))?;
+        if moved > 0 {
+            self.anchor.expect_other_than(before);
+        }
+        Ok(moved)
     }
 
     /// A checkpoint that truncates the write-ahead log; the pages of the database itself are overwritten with each

@@ -1,4 +1,4 @@
-//! Reading: rows, the feed, the audit log and usage.
+//! Reading: rows, the feed and the audit log.
 //!
 //! What is read may have been edited by anybody. A value that no store writes is read as the nearest that can be
 //! told, so that the MAC is wrong for its row and no other row suffers.
@@ -12,7 +12,7 @@ use rusqlite::{Connection, Params, params_from_iter};
 use crate::keyring::Generation;
 use crate::store::{
     AuditQuery, AuditRow, FeedItem, FeedPage, Head, Revision, RowFilter, RowIndexRef, RowKind, RowMac,
-    RowRef, Tail, UsageEntry,
+    RowRef, Tail,
 };
 use crate::time::Timestamp;
 
@@ -30,13 +30,13 @@ pub(super) fn int(number: u64) -> i64 {
 }
 
 /// The cells of a row of a result, from left to right, none of which can fail to be read.
-struct Cells<'r, 'c> {
+pub(super) struct Cells<'r, 'c> {
     row: &'r rusqlite::Row<'c>,
     next: usize,
 }
 
 impl<'r, 'c> Cells<'r, 'c> {
-    fn of(row: &'r rusqlite::Row<'c>) -> Self {
+    pub(super) fn of(row: &'r rusqlite::Row<'c>) -> Self {
         Self { row, next: 0 }
     }
 
@@ -46,21 +46,21 @@ impl<'r, 'c> Cells<'r, 'c> {
         cell
     }
 
-    fn bytes(&mut self) -> &'r [u8] {
+    pub(super) fn bytes(&mut self) -> &'r [u8] {
         match self.cell() {
             ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes,
             _ => &[],
         }
     }
 
-    fn text(&mut self) -> Option<Cow<'r, str>> {
+    pub(super) fn text(&mut self) -> Option<Cow<'r, str>> {
         match self.cell() {
             ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(String::from_utf8_lossy(bytes)),
             _ => None,
         }
     }
 
-    fn integer<T: TryFrom<i64>>(&mut self) -> Option<T> {
+    pub(super) fn integer<T: TryFrom<i64>>(&mut self) -> Option<T> {
         match self.cell() {
             ValueRef::Integer(number) => T::try_from(number).ok(),
             _ => None,
@@ -71,7 +71,7 @@ impl<'r, 'c> Cells<'r, 'c> {
         Revision(self.integer().unwrap_or(0))
     }
 
-    fn time(&mut self) -> Option<Timestamp> {
+    pub(super) fn time(&mut self) -> Option<Timestamp> {
         self.integer()
     }
 
@@ -353,30 +353,6 @@ pub(super) fn audit(
         if each(&row).is_break() {
             break;
         }
-    }
-    Ok(())
-}
-
-/// The sums of what was counted of a key's versions.
-pub(super) fn usage(
-    connection: &Connection,
-    key: &str,
-    each: &mut dyn FnMut(&UsageEntry),
-) -> rusqlite::Result<()> {
-    let mut statement = connection.prepare_cached(
-        "SELECT version, allowed, denied, last_used FROM usage WHERE key = ?1 ORDER BY version",
-    )?;
-    let mut rows = statement.query((key,))?;
-    while let Some(row) = rows.next()? {
-        let mut cells = Cells::of(row);
-        let Some(version) = cells.integer() else { continue };
-        each(&UsageEntry {
-            key: key.to_owned(),
-            version,
-            allowed: cells.integer().unwrap_or(0),
-            denied: cells.integer().unwrap_or(0),
-            last_used: cells.time(),
-        });
     }
     Ok(())
 }

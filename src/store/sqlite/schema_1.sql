@@ -101,16 +101,45 @@ BEGIN
     INSERT INTO touched (kind, id) VALUES (OLD.kind, OLD.id);
 END;
 
--- What validating processes counted, and up to when each of them has told.
+-- What validating processes counted, as they hand it over: packed, because a row for each key costs ten times as much.
+-- A tick adds it to `usage` and deletes it.
+CREATE TABLE usage_batch (
+    n          INTEGER PRIMARY KEY,
+    format     INTEGER NOT NULL,
+    writer     TEXT    NOT NULL,
+    flushed_at INTEGER NOT NULL,
+    body       BLOB    NOT NULL
+) STRICT;
+
+-- The sums of it, by the hour (unit 2, for two days), by the day (1, for 400 days), and of all that is older (0). Why
+-- requests with the right secret were denied is a column for each reason.
 CREATE TABLE usage (
-    key       TEXT    NOT NULL,
-    version   INTEGER NOT NULL,
-    allowed   INTEGER NOT NULL,
-    denied    INTEGER NOT NULL,
-    last_used INTEGER,
-    PRIMARY KEY (key, version)
+    key         TEXT    NOT NULL,
+    version     INTEGER NOT NULL,
+    unit        INTEGER NOT NULL CHECK (unit IN (0, 1, 2)),
+    begins      INTEGER NOT NULL,
+    allowed     INTEGER NOT NULL,
+    revoked     INTEGER NOT NULL,
+    suspended   INTEGER NOT NULL,
+    expired     INTEGER NOT NULL,
+    retired     INTEGER NOT NULL,
+    cancelled   INTEGER NOT NULL,
+    undelivered INTEGER NOT NULL,
+    not_yet     INTEGER NOT NULL,
+    tampered    INTEGER NOT NULL,
+    network     INTEGER NOT NULL,
+    scope       INTEGER NOT NULL,
+    rate_limit  INTEGER NOT NULL,
+    quota       INTEGER NOT NULL,
+    last_used   INTEGER,
+    PRIMARY KEY (key, version, unit, begins)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX usage_by_begin ON usage (unit, begins);
+
+-- Up to when each validating process has handed over what it counted, and the number of its last batch.
 CREATE TABLE writer (
     name       TEXT PRIMARY KEY,
-    flushed_at INTEGER NOT NULL
+    sequence   INTEGER NOT NULL,
+    flushed_at INTEGER NOT NULL,
+    ended      INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

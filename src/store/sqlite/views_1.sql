@@ -85,11 +85,26 @@ SELECT
 FROM row
 WHERE kind = 9;
 
+-- As of the last tick: what was counted since is not in it.
 CREATE VIEW v_usage AS
 SELECT
     key,
     version,
+    CASE unit WHEN 0 THEN 'total' WHEN 1 THEN 'day' ELSE 'hour' END AS unit,
+    strftime('%Y-%m-%dT%H:%M:%SZ', begins / 1000000, 'unixepoch') AS begins_at,
     allowed,
-    denied,
+    revoked + suspended + expired + retired + cancelled + undelivered + not_yet + tampered + network + scope + rate_limit + quota AS denied,
+    revoked,
+    suspended,
+    expired,
+    retired,
+    cancelled,
+    undelivered,
+    not_yet,
+    tampered,
+    network,
+    scope,
+    rate_limit,
+    quota,
     strftime('%Y-%m-%dT%H:%M:%SZ', last_used / 1000000, 'unixepoch') AS last_used
 FROM usage;

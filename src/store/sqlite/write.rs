@@ -1,4 +1,4 @@
-//! Writing: a sealed changeset, and usage.
+//! Writing: a sealed changeset.
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, ffi};
@@ -6,8 +6,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, Trans
 use crate::store::sqlite::error::store_error;
 use crate::store::sqlite::read::{self, int};
 use crate::store::{
-    AuditRow, Changeset, CommitError, Head, Revision, Row, RowKind, StoreError, StoreErrorKind, UsageBatch,
-    Write,
+    AuditRow, Changeset, CommitError, Head, Revision, Row, RowKind, StoreError, StoreErrorKind, Write,
 };
 
 /// Bytes that are UTF-8, as TEXT.
@@ -200,37 +199,6 @@ fn finish(transaction: &Transaction<'_>, before: Option<&Head>, head: &Head) -> 
         head.mac.tag.as_slice(),
     ))?;
     Ok(())
-}
-
-/// Adds counts to those that are there; counters never fall and stop at the largest number.
-pub(super) fn add_usage(connection: &mut Connection, batch: &UsageBatch) -> rusqlite::Result<()> {
-    const COUNT: &str = "INSERT INTO usage (key, version, allowed, denied, last_used) \
-        VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (key, version) DO UPDATE SET \
-        allowed = iif(allowed > 9223372036854775807 - excluded.allowed, 9223372036854775807, \
-            allowed + excluded.allowed), \
-        denied = iif(denied > 9223372036854775807 - excluded.denied, 9223372036854775807, \
-            denied + excluded.denied), \
-        last_used = max(coalesce(last_used, excluded.last_used), coalesce(excluded.last_used, last_used))";
-    const FLUSHED: &str = "INSERT INTO writer (name, flushed_at) VALUES (?1, ?2) \
-        ON CONFLICT (name) DO UPDATE SET flushed_at = max(flushed_at, excluded.flushed_at)";
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    // In the order of the table: neighbours share pages.
-    let mut entries: Vec<_> = batch.entries.iter().collect();
-    entries.sort_unstable_by_key(|entry| (&entry.key, entry.version));
-    {
-        let mut statement = transaction.prepare_cached(COUNT)?;
-        for entry in entries {
-            statement.execute((
-                &entry.key,
-                entry.version,
-                int(entry.allowed),
-                int(entry.denied),
-                entry.last_used.map(i64::from),
-            ))?;
-        }
-    }
-    transaction.prepare_cached(FLUSHED)?.execute((&batch.writer, batch.flushed_at.unix_micros()))?;
-    transaction.commit()
 }
 
 /// Brings what the write-ahead log holds into the database and empties the log, unless somebody is reading there;

@@ -6,10 +6,10 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::{FOLDER, Fixture, again, draft, told};
-use crate::store::sqlite::{SqliteStore, read, schema};
+use crate::store::sqlite::{SqliteStore, read, schema, usage};
 use crate::store::{
     Changeset, CommitError, Draft, KeyStore, Revision, RowFilter, RowKind, SealError, StoreErrorKind,
-    UsageBatch, UsageEntry,
+    UsageBatch,
 };
 use crate::time::Timestamp;
 
@@ -37,7 +37,7 @@ fn every_read_walks_along_an_index() {
     ] {
         assert_eq!(plan(read::scan_sql(&filter)), format!("SEARCH r USING INDEX {index}"), "{filter:?}");
     }
-    for sql in [read::FEED, read::FEED_PENDING].into_iter().chain(read::TAIL) {
+    for sql in [read::FEED, read::FEED_PENDING].into_iter().chain(read::TAIL).chain(usage::SUMS) {
         let plan = plan(sql);
         assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{plan}");
     }
@@ -149,7 +149,7 @@ fn a_transaction_that_was_left_open_does_not_hold_the_reader_in_the_past() {
 fn a_commit_waits_for_anothers_and_is_sealed_on_what_that_one_left() {
     let fixture = Fixture::new();
     let shell = fixture.shell();
-    shell.execute_batch("BEGIN IMMEDIATE; INSERT INTO writer VALUES ('w', 1)").unwrap();
+    shell.execute_batch("BEGIN IMMEDIATE; INSERT INTO writer VALUES ('w', 1, 1, 0)").unwrap();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| fixture.insert(RowKind::Key, "k1"));
         std::thread::sleep(Duration::from_millis(100));
@@ -169,7 +169,13 @@ fn a_lock_that_another_holds_is_busy_and_nothing_was_written() {
     changeset.insert(draft(RowKind::Key, "k1"));
     let error = hurried.commit(&changeset).unwrap_err();
     assert!(matches!(error, CommitError::NotWritten(error) if error.kind() == StoreErrorKind::Busy));
-    let batch = UsageBatch { writer: "w".to_owned(), flushed_at: Timestamp::MIN, entries: vec![] };
+    let batch = UsageBatch {
+        writer: "w".to_owned(),
+        sequence: 1,
+        flushed_at: Timestamp::MIN,
+        ended: false,
+        entries: vec![],
+    };
     assert_eq!(hurried.add_usage(&batch).unwrap_err().kind(), StoreErrorKind::Busy);
     assert_eq!(hurried.head().unwrap().unwrap().revision, Revision(1), "reading goes on");
     shell.execute_batch("ROLLBACK").unwrap();
@@ -237,23 +243,6 @@ fn what_stands_at_the_end_of_all_numbers_uses_up_none_of_them() {
         .unwrap();
     fixture.commit(|changeset| changeset.insert(draft(RowKind::Key, "k1"))).unwrap();
     assert_eq!(fixture.feed(Revision(0), 100).0.len(), 1);
-}
-
-#[test]
-fn counters_stop_at_the_largest_number_that_sqlite_keeps() {
-    let fixture = Fixture::new();
-    let mut entry = UsageEntry::new("k1".to_owned(), 1);
-    (entry.allowed, entry.denied) = (u64::MAX, i64::MAX as u64 - 1);
-    let batch = UsageBatch { writer: "w".to_owned(), flushed_at: Timestamp::MIN, entries: vec![entry] };
-    for _ in 0..3 {
-        fixture.store.add_usage(&batch).unwrap();
-    }
-    let mut sums = Vec::new();
-    fixture
-        .store
-        .usage("k1", &mut |entry| sums.push((entry.allowed, entry.denied, entry.last_used)))
-        .unwrap();
-    assert_eq!(sums, [(i64::MAX as u64, i64::MAX as u64, None)]);
 }
 
 #[test]

@@ -13,9 +13,7 @@ use super::{FOLDER, Fixture, again, draft};
 use crate::store::conformance::{Durability, StoreBed};
 use crate::store::sqlite::SqliteStore;
 use crate::store::sqlite::stamp::{Anchor, StampFallback};
-use crate::store::{
-    CommitError, Freshness, KeyStore, Revision, RowKind, StoreErrorKind, UsageBatch, UsageEntry,
-};
+use crate::store::{CommitError, Freshness, KeyStore, Revision, RowKind, StoreErrorKind, UsageBatch};
 use crate::time::Timestamp;
 
 /// Stores that ask SQLite for each stamp.
@@ -186,12 +184,16 @@ fn a_commit_that_the_shared_memory_does_not_show_makes_the_store_fall_back() {
 
     let fixture = blind();
     let before = fixture.store.stamp().unwrap();
-    let nothing = UsageBatch { writer: "w".to_owned(), flushed_at: Timestamp::MIN, entries: vec![] };
-    fixture.store.add_usage(&nothing).unwrap();
-    assert_eq!(fixture.store.stamp_fallback(), None, "it need not have written anything");
-    let mut entry = UsageEntry::new("k1".to_owned(), 1);
-    entry.denied = 1;
-    fixture.store.add_usage(&UsageBatch { entries: vec![entry], ..nothing }).unwrap();
+    fixture.store.roll_up_usage(Timestamp::MAX, 10).unwrap();
+    assert_eq!(fixture.store.stamp_fallback(), None, "it has not written anything");
+    let batch = UsageBatch {
+        writer: "w".to_owned(),
+        sequence: 1,
+        flushed_at: Timestamp::MIN,
+        ended: false,
+        entries: vec![],
+    };
+    fixture.store.add_usage(&batch).unwrap();
     assert_eq!(fixture.store.stamp_fallback(), Some(StampFallback::CommitUnseen));
     assert_ne!(fixture.store.stamp().unwrap(), before);
 }
@@ -233,7 +235,13 @@ fn a_file_that_was_moved_away_or_exchanged_is_refused_stamps_included() {
         assert!(store.stamp().is_ok());
         fs::rename(fixture.path(), &away).unwrap();
         let refuses = |store: &SqliteStore| {
-            let batch = UsageBatch { writer: "w".to_owned(), flushed_at: Timestamp::MIN, entries: vec![] };
+            let batch = UsageBatch {
+                writer: "w".to_owned(),
+                sequence: 1,
+                flushed_at: Timestamp::MIN,
+                ended: false,
+                entries: vec![],
+            };
             let mut changes = crate::store::Changeset::new(&fixture.keyring);
             changes.insert(draft(RowKind::Key, "k1"));
             let errors = [

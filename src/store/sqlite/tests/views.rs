@@ -82,9 +82,17 @@ fn full() -> Fixture {
     fixture.commit(|changeset| changeset.record(event)).unwrap();
 
     let mut entry = UsageEntry::new(key, 3);
-    entry.last_used = Some(Timestamp::from_unix_micros(TIME).unwrap());
-    let batch = UsageBatch { writer: "w".to_owned(), flushed_at: Timestamp::MIN, entries: vec![entry] };
+    entry.counts.last_used = Some(Timestamp::from_unix_micros(TIME).unwrap());
+    let now = Timestamp::from_unix_micros(TIME).unwrap();
+    let batch = UsageBatch {
+        writer: "w".to_owned(),
+        sequence: 1,
+        flushed_at: now,
+        ended: false,
+        entries: vec![entry],
+    };
     fixture.store.add_usage(&batch).unwrap();
+    fixture.store.roll_up_usage(now, 10).unwrap();
     fixture
 }
 
