@@ -3,6 +3,8 @@
 mod arena;
 mod cells;
 mod change;
+#[cfg(test)]
+mod constant_time;
 mod counts;
 mod denial;
 mod entry;
