@@ -13,6 +13,8 @@ mod findings;
 mod follow;
 mod grant;
 mod index;
+#[cfg(test)]
+mod interleaved;
 mod judge;
 mod keeper;
 mod marks;
