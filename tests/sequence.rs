@@ -160,14 +160,14 @@ type Kept = BTreeSet<(u64, [u64; 2])>;
 type Write<L> = fn(&Place<L>);
 type Read<L> = fn(&Place<L>) -> Option<(u64, [u64; 2])>;
 
-/// Runs a writer and some readers in every order with at most two preemptions, until somebody keeps something wrong.
+/// Runs a writer and some readers in every order with two preemptions, or one beside two readers, until somebody keeps something wrong.
 /// What a load may show is explored beside that, and has no bound. `KEYROTA_LOOM_PREEMPTIONS=3` goes on for minutes.
 fn in_every_order<L: Lock>(readers: usize, write: Write<L>, read: Read<L>) -> Kept {
     let kept = Arc::new(Mutex::new(Kept::new()));
     let noted = Arc::clone(&kept);
     let mut model = loom::model::Builder::new();
     let asked = std::env::var("KEYROTA_LOOM_PREEMPTIONS").ok();
-    model.preemption_bound = Some(asked.map_or(2, |asked| asked.parse().unwrap()));
+    model.preemption_bound = Some(asked.map_or(3 - readers, |asked| asked.parse().unwrap()));
     let all = catch_unwind(AssertUnwindSafe(|| {
         model.check(move || {
             let place = loom::sync::Arc::new(Place::new());
