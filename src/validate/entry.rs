@@ -172,6 +172,12 @@ impl Entry {
         self.words.first().into_iter().chain(self.words.get(word::KEY)).for_each(prefetch);
     }
 
+    /// Where in memory the digest is, and how many bytes it has.
+    #[cfg(test)]
+    pub(crate) fn place_of_digest(&self) -> (usize, usize) {
+        (std::ptr::from_ref(&self.words[word::DIGEST]).addr(), 32)
+    }
+
     #[inline]
     pub(crate) fn is_at(&self, [first, second]: [u64; 2]) -> bool {
         self.get(word::LOCATOR) == first && self.get(word::NEXT) & 0xFFFF_FFFF == second

@@ -11,6 +11,8 @@ use crate::time::Timestamp;
 use crate::token::PresentedToken;
 use crate::validate::Inner;
 use crate::validate::cells::Cells;
+#[cfg(test)]
+use crate::validate::constant_time;
 use crate::validate::denial::{Denial, DenialReason, Unavailable};
 use crate::validate::entry::{CellKind, Entry, Facts, KeyState, State};
 use crate::validate::facts::{Bounds, Owner, Profile, Standing};
@@ -173,7 +175,10 @@ impl Inner {
         let likely = self.follower.replica.likely(locator);
         let hash = |generation: Generation| {
             let behind = Denial::unavailable(Unavailable::KeyringBehind(generation));
-            Ok(SecretDigest::of(token, generation, keyring.keys(generation).ok_or(behind)?).words())
+            let digest = SecretDigest::of(token, generation, keyring.keys(generation).ok_or(behind)?);
+            #[cfg(test)]
+            let digest = constant_time::hidden(digest);
+            Ok(digest.words())
         };
         let under_current = hash(current)?;
         let found = self.consistently(|replica| {
@@ -198,6 +203,8 @@ impl Inner {
         let presented =
             if generation == current { under_current } else { under_other.unwrap_or(under_current) };
         let matches = crypto::ct_eq_words(presented, stored);
+        #[cfg(test)]
+        let matches = constant_time::disclosed(matches);
         found.filter(|(view, _)| matches && view.has_prefix(token.prefix)).ok_or(Denial::UNKNOWN)
     }
 

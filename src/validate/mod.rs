@@ -3,6 +3,8 @@
 mod arena;
 mod cells;
 mod change;
+#[cfg(test)]
+mod constant_time;
 mod counts;
 mod denial;
 mod entry;
@@ -11,6 +13,8 @@ mod findings;
 mod follow;
 mod grant;
 mod index;
+#[cfg(test)]
+mod interleaved;
 mod judge;
 mod keeper;
 mod marks;
