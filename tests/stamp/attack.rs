@@ -6,7 +6,7 @@ use crate::process::Process;
 use crate::witness::{Witness, keyring};
 
 const COMMIT: &str =
-    "INSERT INTO writer VALUES ('w', 1) ON CONFLICT (name) DO UPDATE SET flushed_at = flushed_at + 1";
+    "INSERT INTO writer VALUES ('w', 1, 1, 0) ON CONFLICT (name) DO UPDATE SET flushed_at = flushed_at + 1";
 
 #[test]
 fn each_of_thousands_of_single_commits_moves_the_stamp() {
@@ -77,7 +77,7 @@ fn reading_rolling_back_opening_and_closing_move_nothing_and_hide_nothing() {
     for n in 0..20 {
         let mut other = Process::on(&witness.path());
         other.sql("SELECT count(*) FROM row");
-        other.sql("BEGIN IMMEDIATE; INSERT INTO writer VALUES ('never', 0); ROLLBACK");
+        other.sql("BEGIN IMMEDIATE; INSERT INTO writer VALUES ('never', 0, 0, 0); ROLLBACK");
         witness.saw_nothing("a rollback");
         other.sql(&format!("BEGIN IMMEDIATE; {COMMIT}"));
         witness.saw_nothing("an open transaction");
@@ -101,7 +101,7 @@ fn a_process_that_is_killed_in_mid_transaction_leaves_no_trace_and_hides_no_late
         begin_the_log(&mut doomed, &mut witness);
         // More than fits its cache: pages are in the log already.
         doomed.sql(
-            "PRAGMA cache_size = 5; BEGIN IMMEDIATE; INSERT INTO writer SELECT 'x' || value || hex(zeroblob(3000)), 0 \
+            "PRAGMA cache_size = 5; BEGIN IMMEDIATE; INSERT INTO writer SELECT 'x' || value || hex(zeroblob(3000)), 0, 0, 0 \
              FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20]')",
         );
         witness.saw_nothing("pages in the log");
@@ -110,7 +110,7 @@ fn a_process_that_is_killed_in_mid_transaction_leaves_no_trace_and_hides_no_late
         let before = Witness::flushes(&witness.path());
         witness.may_have_seen_a_change();
         let mut other = Process::on(&witness.path());
-        other.sql(&format!("INSERT INTO writer VALUES ('after {n}', 0)"));
+        other.sql(&format!("INSERT INTO writer VALUES ('after {n}', 0, 0, 0)"));
         witness.saw_a_change("the commit after it");
         assert_eq!(Witness::flushes(&witness.path()), before + 1, "of the killed one nothing was left");
     }
@@ -121,7 +121,7 @@ fn dies_at(place: &str, name: &str, witness: &mut Witness) -> u32 {
     let mut doomed = Process::on(&witness.path());
     begin_the_log(&mut doomed, witness);
     let before = Witness::flushes(&witness.path());
-    doomed.die_at(&format!("{place} INSERT INTO writer VALUES ('{name}', 0)"));
+    doomed.die_at(&format!("{place} INSERT INTO writer VALUES ('{name}', 0, 0, 0)"));
     before
 }
 

@@ -25,7 +25,7 @@ fn writes(name: &str, program: Option<(Process, String)>, open: &str, commit: im
     let mut witness = Witness::new();
     other.tell(&open.replace("FILE", &witness.path().display().to_string()));
     for n in 0..COMMITS {
-        let sql = format!("INSERT INTO writer VALUES ('w{n}', 0)");
+        let sql = format!("INSERT INTO writer VALUES ('w{n}', 0, 0, 0)");
         assert_eq!(other.ask(&commit(&sql)), "ok");
         witness.saw_a_change(&format!("commit {n} of {name}"));
         witness.saw_nothing("asked again");

@@ -135,7 +135,7 @@ fn churn(path: &Path, course: &Course) -> String {
             1 => "PRAGMA wal_checkpoint(FULL)",
             2 => "PRAGMA wal_checkpoint(RESTART)",
             3 => "PRAGMA wal_checkpoint(TRUNCATE)",
-            4 => "BEGIN IMMEDIATE; INSERT INTO writer VALUES ('never', 0); ROLLBACK",
+            4 => "BEGIN IMMEDIATE; INSERT INTO writer VALUES ('never', 0, 0, 0); ROLLBACK",
             5 if dice.roll(20) == 0 => "VACUUM",
             6 => {
                 shell = open();
@@ -144,10 +144,10 @@ fn churn(path: &Path, course: &Course) -> String {
             _ => {
                 let sql = if dice.roll(50) == 0 {
                     // More than fits the cache: pages go into the log before COMMIT.
-                    "INSERT OR REPLACE INTO writer SELECT 'x' || value || hex(zeroblob(2000)), ?1 \
-                     FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]') UNION ALL SELECT 'w', ?1"
+                    "INSERT OR REPLACE INTO writer SELECT 'x' || value || hex(zeroblob(2000)), 0, ?1, 0 \
+                     FROM json_each('[1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16]') UNION ALL SELECT 'w', 0, ?1, 0"
                 } else {
-                    "INSERT OR REPLACE INTO writer VALUES ('w', ?1)"
+                    "INSERT OR REPLACE INTO writer VALUES ('w', 0, ?1, 0)"
                 };
                 let mut statement = shell.prepare_cached(sql).unwrap();
                 commits += 1;
