@@ -269,7 +269,7 @@ pub(crate) struct PresentedToken<'a> {
     pub(crate) prefix: &'a [u8],
     pub(crate) locator: Locator,
     /// Locator and secret, 55 bytes of ASCII: what the digest covers, within one block of SHA-256.
-    pub(crate) covered: &'a [u8],
+    pub(crate) covered: &'a [u8; LOCATOR + SECRET],
 }
 
 impl<'a> PresentedToken<'a> {
@@ -278,7 +278,7 @@ impl<'a> PresentedToken<'a> {
         Self::parse_noting(text, |_| ())
     }
 
-    /// The same, telling what stands in the locator's place before the characters are checked.
+    /// The same, telling what stands in the locator's place before the checksum is computed.
     #[inline]
     pub(crate) fn parse_noting(text: &'a [u8], note: impl FnOnce(&Locator)) -> Result<Self, TokenError> {
         if text.len() > Prefix::MAX_BYTES + 1 + TAIL {
@@ -288,12 +288,12 @@ impl<'a> PresentedToken<'a> {
         let (head, tail) = text.split_at_checked(head).ok_or(TokenError::Malformed)?;
         let prefix =
             head.strip_suffix(b"_").filter(|prefix| !prefix.is_empty()).ok_or(TokenError::Malformed)?;
-        let (covered, check) = tail.split_at_checked(LOCATOR + SECRET).ok_or(TokenError::Malformed)?;
+        let (covered, check) = tail.split_first_chunk().ok_or(TokenError::Malformed)?;
         let locator = covered.first_chunk().copied().map(Locator).ok_or(TokenError::Malformed)?;
-        note(&locator);
         if !is_base62(tail) {
             return Err(TokenError::Malformed);
         }
+        note(&locator);
         if checksum(&[covered]) != check {
             return Err(TokenError::Checksum);
         }

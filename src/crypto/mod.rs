@@ -1,11 +1,13 @@
-//! Every primitive: randomness, HMAC, HKDF, AEAD and constant-time comparison. The only file that knows ring
+//! Every primitive: randomness, HMAC, HKDF, AEAD and constant-time comparison. The only room that knows ring, sha2
 //! and subtle.
 
-use std::hint::black_box;
+mod mac;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use ring::{aead, digest, hkdf, hmac};
+use ring::{aead, digest, hkdf};
 use subtle::ConstantTimeEq;
+
+pub(crate) use mac::MacKey;
 
 use crate::secret::{OF_KEY, SecretBuffer, SecretBytes, on_wiped_stack};
 
@@ -51,46 +53,6 @@ pub(crate) fn ct_eq_32(a: &[u8; 32], b: &[u8; 32]) -> bool {
 pub(crate) fn ct_eq_words(a: [u64; 4], b: [u64; 4]) -> bool {
     let equal = a.iter().zip(&b).fold(subtle::Choice::from(1), |all, (a, b)| all & a.ct_eq(b));
     equal.into()
-}
-
-/// How much of the stack ring's work on one message may reach, in a release build.
-const OF_MESSAGE: usize = 1024;
-
-/// An HMAC-SHA256 key (RFC 2104), held as ring's prepared state; the key's bytes are not kept.
-///
-/// ring wipes nothing, and whoever finds its state can sign. So the state is overwritten in its place by that of a key
-/// which everybody knows before its memory goes; `black_box` keeps the compiler from leaving that out.
-#[derive(Clone)]
-pub(crate) struct MacKey(hmac::Key);
-
-impl MacKey {
-    pub(crate) fn new(key: &SecretBytes<32>) -> Self {
-        on_wiped_stack::<OF_KEY, _>(|| Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose())))
-    }
-
-    /// The tag of one message.
-    pub(crate) fn sign(&self, message: &[u8]) -> [u8; 32] {
-        on_wiped_stack::<OF_MESSAGE, _>(|| to_32(hmac::sign(&self.0, message).as_ref()))
-    }
-
-    /// The tag of several fields, each preceded by its length, so that no two lists of fields read alike.
-    pub(crate) fn sign_fields(&self, fields: &[&[u8]]) -> [u8; 32] {
-        on_wiped_stack::<OF_MESSAGE, _>(|| {
-            let mut context = hmac::Context::with_key(&self.0);
-            for field in fields {
-                context.update(&(field.len() as u64).to_be_bytes());
-                context.update(field);
-            }
-            to_32(context.sign().as_ref())
-        })
-    }
-}
-
-impl Drop for MacKey {
-    fn drop(&mut self) {
-        self.0 = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
-        black_box(&mut self.0);
-    }
 }
 
 fn to_32(tag: &[u8]) -> [u8; 32] {
@@ -182,21 +144,6 @@ impl AeadKey {
 mod tests {
     use super::*;
     use crate::encode::{hex, unhex};
-
-    #[test]
-    fn hmac_agrees_with_rfc_4231() {
-        let mut key = [0u8; 32];
-        key[..20].fill(0x0b); // RFC 4231 case 1: shorter keys are padded with zeros.
-        let tag = MacKey::new(&SecretBytes::copy_of(&key)).sign(b"Hi There");
-        assert_eq!(hex(&tag), "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
-    }
-
-    #[test]
-    fn field_lists_that_join_alike_have_different_tags() {
-        let key = MacKey::new(&SecretBytes::copy_of(&[7; 32]));
-        assert_ne!(key.sign_fields(&[b"ab", b"c"]), key.sign_fields(&[b"a", b"bc"]));
-        assert_ne!(key.sign_fields(&[b"", b"a"]), key.sign_fields(&[b"a", b""]));
-    }
 
     #[test]
     fn each_purpose_has_a_key_of_its_own() {
