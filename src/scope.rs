@@ -16,7 +16,18 @@ const RESERVED: &str = "keyrota";
 /// with a letter or digit.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Scope(String);
+pub struct Scope {
+    text: String,
+    /// A hash of the text: nearly always different where the texts are, without a look at their memory.
+    tag: u32,
+    /// Whether it covers others than itself.
+    is_wide: bool,
+}
+
+/// The hash of a scope's text (FNV-1a); what it finds equal is compared all the same.
+fn tag(text: &str) -> u32 {
+    text.bytes().fold(0x811C_9DC5, |tag, byte| (tag ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
 
 impl Scope {
     /// Takes a scope after checking its form.
@@ -36,7 +47,7 @@ impl Scope {
                 .split_once(':')
                 .is_some_and(|(resource, action)| word(resource) && (action == "*" || word(action)));
         if well_formed {
-            Ok(Self(text.to_owned()))
+            Ok(Self { text: text.to_owned(), tag: tag(text), is_wide: text.ends_with('*') })
         } else {
             Err(TextError::Syntax { field: "scope", form: "resource:action, resource:* or *" })
         }
@@ -45,33 +56,38 @@ impl Scope {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     fn resource(&self) -> Option<&str> {
-        self.0.split_once(':').map(|(resource, _)| resource)
+        self.text.split_once(':').map(|(resource, _)| resource)
     }
 
     /// Whether holding this scope allows all that `demanded` names.
     #[must_use]
     pub fn covers(&self, demanded: &Self) -> bool {
-        if self.0 == "*" {
+        (self.tag == demanded.tag && self.text == demanded.text)
+            || (self.is_wide && self.covers_widely(demanded))
+    }
+
+    #[inline(never)]
+    fn covers_widely(&self, demanded: &Self) -> bool {
+        if self.text == "*" {
             return demanded.resource() != Some(RESERVED);
         }
-        self == demanded
-            || (self.0.ends_with(":*") && self.resource().is_some() && self.resource() == demanded.resource())
+        self.resource().is_some() && self.resource() == demanded.resource()
     }
 }
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.text)
     }
 }
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.text, f)
     }
 }
 
@@ -91,7 +107,7 @@ impl TryFrom<String> for Scope {
 
 impl From<Scope> for String {
     fn from(scope: Scope) -> Self {
-        scope.0
+        scope.text
     }
 }
 

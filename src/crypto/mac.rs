@@ -20,7 +20,7 @@ const SHORT: usize = BLOCK - 9;
 const END: u8 = 0x80;
 
 /// How much of the stack the work on one block may reach, in a release build, and on several fields.
-const OF_BLOCK: usize = 512;
+const OF_BLOCK: usize = 768;
 const OF_FIELDS: usize = 1024;
 
 type State = [u32; 8];

@@ -1,8 +1,11 @@
 //! The index: from the hash of a name to positions in the slab. Lock-free for readers, one writer.
 //!
-//! Each entry is one word: 32 bits of the hash and the position. So it grows without moving what it points to, in 256
-//! parts that double one by one and not at the same moment. Tables that were outgrown stay, because a reader may be in
-//! one; together they are as large as those in use.
+//! Each entry is one word: 32 bits of the hash and the position. Eight of them share a cache line, and are looked at
+//! together, without a branch that depends on which of them it is: such a branch would be guessed wrongly half the time,
+//! and only after the line has come from memory, so that nothing else could be done meanwhile.
+//!
+//! An index grows without moving what it points to, in 256 parts that double one by one and not at the same moment. Tables that were outgrown stay, because a reader may be in
+//! one; together they are as large as those in use. An index that only the writer reads gives them back.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,7 +20,21 @@ const SMALLEST: usize = 16;
 /// A position's place in an entry when there was one that is gone; a search goes on behind it.
 const GONE: u32 = u32::MAX;
 
-type Table = Box<[AtomicU64]>;
+/// A line of entries; where it is full, those that belong here follow in the next.
+#[derive(Debug, Default)]
+#[repr(align(32))]
+struct Line([AtomicU64; 4]);
+
+type Table = Box<[Line]>;
+
+impl Line {
+    /// The first entry of this tag, which may be gone; 0 where there is none.
+    #[inline]
+    fn first(&self, tag: u32) -> u64 {
+        let entries = self.0.each_ref().map(|entry| entry.load(Ordering::Relaxed));
+        entries.iter().rev().fold(0, |found, entry| if (entry >> 32) as u32 == tag { *entry } else { found })
+    }
+}
 
 /// One of the parts.
 #[derive(Debug)]
@@ -68,31 +85,31 @@ impl Default for Index {
 }
 
 impl Part {
-    /// The size of a level's table. The parts' sizes lie between a power of two and the next, so that they do not all
+    /// How many lines a level's table has. The parts' sizes lie between a power of two and the next, so that they do not all
     /// double at once.
     fn size(number: usize, level: usize) -> usize {
-        ((SMALLEST * (PARTS + number)) << level) / PARTS
+        (((SMALLEST * (PARTS + number)) << level) / PARTS).div_ceil(4)
     }
 
     #[inline]
-    fn table(&self) -> &[AtomicU64] {
+    fn table(&self) -> &[Line] {
         let table = self.tables.get(self.level.load(Ordering::Acquire)).and_then(OnceLock::get);
         table.map_or(&[], |table| table)
     }
 
-    /// Makes room for one more; `true` where the table had to grow.
+    /// Makes room for one more.
     fn make_room(&self, number: usize, hash_of: impl Fn(u32) -> u64) {
         let level = self.level.load(Ordering::Relaxed);
         let old = self.table();
         let filled = self.filled.load(Ordering::Relaxed);
-        if !old.is_empty() && filled < old.len() * 3 / 4 {
+        if !old.is_empty() && filled < old.len() * 3 {
             return;
         }
-        let live = || old.iter().map(|entry| entry.load(Ordering::Relaxed)).filter(|entry| is_live(*entry));
+        let live = || entries(old).map(|entry| entry.load(Ordering::Relaxed)).filter(|entry| is_live(*entry));
         // A table full of what is gone is rebuilt one level higher all the same: a reader may be in this one.
         let level = if old.is_empty() { level } else { level + 1 };
         let Some(cell) = self.tables.get(level) else { return };
-        let table: Table = (0..Self::size(number, level)).map(|_| AtomicU64::new(0)).collect();
+        let table: Table = (0..Self::size(number, level)).map(|_| Line::default()).collect();
         let mut kept = 0;
         for entry in live() {
             let position = (entry as u32).wrapping_sub(1);
@@ -109,17 +126,26 @@ fn is_live(entry: u64) -> bool {
     entry as u32 != 0 && entry as u32 != GONE
 }
 
-/// Where a search in a table begins.
+fn entries<'a>(lines: impl IntoIterator<Item = &'a Line>) -> impl Iterator<Item = &'a AtomicU64> {
+    lines.into_iter().flat_map(|line| &line.0)
+}
+
+/// The line in which a search in a table begins.
 #[inline]
-fn start(table: &[AtomicU64], place: u64) -> usize {
+fn start(table: &[Line], place: u64) -> usize {
     ((place * table.len() as u64) >> 32) as usize
 }
 
+/// All entries of a table, in the order in which a search for this place looks at them.
+#[inline]
+fn from(table: &[Line], place: u64) -> impl Iterator<Item = &AtomicU64> {
+    let (before, after) = table.split_at_checked(start(table, place)).unwrap_or((&[], table));
+    entries(after.iter().chain(before))
+}
+
 /// Puts an entry into the first empty place; says whether there was one.
-fn insert(table: &[AtomicU64], place: u64, entry: u64) -> bool {
-    let from = start(table, place);
-    let (before, after) = table.split_at_checked(from).unwrap_or((&[], table));
-    let empty = after.iter().chain(before).find(|cell| cell.load(Ordering::Relaxed) == 0);
+fn insert(table: &[Line], place: u64, entry: u64) -> bool {
+    let empty = from(table, place).find(|cell| cell.load(Ordering::Relaxed) == 0);
     empty.map(|cell| cell.store(entry, Ordering::Relaxed)).is_some()
 }
 
@@ -129,21 +155,27 @@ impl Index {
     pub(crate) fn prefetch(&self, hash: u64) {
         let Split { part, place, .. } = split(hash);
         if let Some(table) = self.parts.get(part).map(Part::table)
-            && let Some(cell) = table.get(start(table, place))
+            && let Some(line) = table.get(start(table, place))
         {
-            prefetch(cell);
+            prefetch(line);
         }
+    }
+
+    /// The position that this hash most probably leads to.
+    #[inline]
+    pub(crate) fn likely(&self, hash: u64) -> Option<u32> {
+        let Split { part, place, tag } = split(hash);
+        let table = self.parts.get(part)?.table();
+        let line = table.get(start(table, place))?;
+        position(line.first(tag), tag).or_else(|| self.find(hash, |_| true))
     }
 
     /// The first position of this hash that is the one looked for.
     ///
     /// While the writer works, the answer may be wrong: the caller's sequence lock says so.
-    #[inline]
     pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let Split { part, place, tag } = split(hash);
-        let table = self.parts.get(part)?.table();
-        let (before, after) = table.split_at_checked(start(table, place))?;
-        for cell in after.iter().chain(before) {
+        for cell in from(self.parts.get(part)?.table(), place) {
             let entry = cell.load(Ordering::Relaxed);
             if entry == 0 {
                 return None;
@@ -167,13 +199,20 @@ impl Index {
         }
     }
 
+    /// Gives back the tables that the part of this hash has outgrown; nobody can be in one.
+    pub(crate) fn forget_outgrown(&mut self, hash: u64) {
+        if let Some(part) = self.parts.get_mut(split(hash).part) {
+            let outgrown = *part.level.get_mut();
+            part.tables.iter_mut().take(outgrown).for_each(|table| drop(table.take()));
+        }
+    }
+
     /// Removes a position, or puts another in its place.
     pub(crate) fn change(&self, hash: u64, position: u32, to: Option<u32>) {
         let Split { part, place, tag } = split(hash);
         let table = self.parts.get(part).map_or(&[] as &[_], Part::table);
-        let (before, after) = table.split_at_checked(start(table, place)).unwrap_or((&[], &[]));
         let wanted = entry(tag, position);
-        if let Some(cell) = after.iter().chain(before).find(|cell| cell.load(Ordering::Relaxed) == wanted) {
+        if let Some(cell) = from(table, place).find(|cell| cell.load(Ordering::Relaxed) == wanted) {
             let gone = (u64::from(tag) << 32) | u64::from(GONE);
             cell.store(to.map_or(gone, |to| entry(tag, to)), Ordering::Relaxed);
         }

@@ -1,6 +1,6 @@
 //! The keeper: the replica's one writer, with all that only a writer needs to know.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 
 use crate::id::{KeyId, VersionNo};
@@ -26,8 +26,27 @@ struct Memory {
     version: Revision,
     /// The same of the key's row, at the first of its versions.
     key: Revision,
-    /// Whether the position waits to be used again.
-    waits: bool,
+}
+
+/// The positions that wait to be used again, each once.
+#[derive(Debug, Default)]
+struct Waiting {
+    queue: VecDeque<u32>,
+    all: HashSet<u32>,
+}
+
+impl Waiting {
+    fn add(&mut self, position: u32) {
+        if self.all.insert(position) {
+            self.queue.push_back(position);
+        }
+    }
+
+    /// The one that has waited longest, if it has waited long enough.
+    fn take(&mut self) -> Option<u32> {
+        let position = if self.queue.len() > WAITING { self.queue.pop_front() } else { None };
+        position.filter(|position| self.all.remove(position))
+    }
 }
 
 /// How many positions wait at least before one is used again: a validation that found its version just before that
@@ -43,7 +62,7 @@ pub(crate) struct Keeper {
     memories: Vec<Box<[Memory]>>,
     length: u32,
     held: usize,
-    waiting: VecDeque<u32>,
+    waiting: Waiting,
     numbers: Numbers,
     /// The same as in [`Memory`], of owners and roles.
     latest: HashMap<(RowKind, String), Revision>,
@@ -174,11 +193,7 @@ impl Keeper {
         leave(replica, position, entry);
         entry.set_unbelievable(State::Absent, None);
         self.held -= 1;
-        if let Some(memory) = self.memory(position)
-            && !std::mem::replace(&mut memory.waits, true)
-        {
-            self.waiting.push_back(position);
-        }
+        self.waiting.add(position);
     }
 
     fn put_key(&mut self, replica: &Replica, key: KeyId, told: Told<KeyFacts>) {
@@ -264,7 +279,9 @@ impl Keeper {
                     let key = replica.slab.get(position).map(Entry::key);
                     key.map_or(0, |key| replica.seed.hash(key_words(key)))
                 };
-                self.keys.add(replica.seed.hash(key_words(key)), position, hash_of);
+                let hash = replica.seed.hash(key_words(key));
+                self.keys.add(hash, position, hash_of);
+                self.keys.forget_outgrown(hash);
             }
         }
         Some(position)
@@ -280,13 +297,10 @@ impl Keeper {
         Some(position)
     }
 
-    /// A position that has waited long enough.
+    /// A position that has waited long enough, and whose row did not come back.
     fn used_place(&mut self, replica: &Replica) -> Option<u32> {
-        while self.waiting.len() > WAITING {
-            let position = self.waiting.pop_front()?;
+        while let Some(position) = self.waiting.take() {
             let entry = replica.slab.get(position)?;
-            self.memory(position)?.waits = false;
-            // Unless its row came back meanwhile.
             if entry.state() == State::Absent {
                 self.unlink(replica, position, entry);
                 self.left.extend(counted(entry));

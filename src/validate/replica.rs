@@ -102,7 +102,7 @@ impl Replica {
     /// The entry that a locator probably leads to, which is on its way from memory from then on.
     #[inline]
     pub(crate) fn likely(&self, locator: [u64; 2]) -> Option<Place<'_>> {
-        let position = self.index.find(self.seed.hash(locator), |_| true)?;
+        let position = self.index.likely(self.seed.hash(locator))?;
         let entry = self.slab.get(position)?;
         entry.prefetch();
         Some(Place { position, entry })
