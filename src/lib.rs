@@ -108,7 +108,8 @@ pub use crate::text::TextError;
 pub use crate::time::{TimeError, Timestamp};
 pub use crate::token::{Hint, Locator, Prefix, SecretToken, TokenError, check_token, scanner_regex};
 pub use crate::validate::{
-    Demand, Denial, DenialClass, DenialReason, Finding, Grant, Unavailable, Validator, ValidatorBuilder,
+    BoundedStaleness, Demand, Denial, DenialClass, DenialReason, Finding, Grant, StalenessError, Unavailable,
+    Validator, ValidatorBuilder,
 };
 pub use crate::version::{EndReason, Stage};
 

@@ -10,12 +10,15 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::{
     Bed, DAY, HOUR, MICRO, START, at, keyring, new_key, on_both_stores, owner, parts, scope, token, v,
 };
 use keyrota::{
-    Demand, Denial, DenialClass, DenialReason, EditKey, Grant, KeyManager, ManageError, NewKey, Revoke,
-    RevokeTarget, RoleName, ScopeSet, Unavailable, Validator,
+    BoundedStaleness, Clock as _, Demand, Denial, DenialClass, DenialReason, EditKey, Freshness, Grant,
+    IssuedKey, KeyManager, ManageError, NewKey, Revoke, RevokeTarget, RoleName, ScopeSet, Unavailable,
+    Validator,
 };
 
 /// Why a key may be denied, in the order in which it is told.
@@ -410,5 +413,45 @@ mod edited_rows {
         }
         assert_eq!(reason(&bed.validator), None);
         assert_eq!(bed.validator.findings().unwrap(), []);
+    }
+}
+
+#[test]
+fn a_validator_is_as_far_behind_as_its_host_has_chosen_and_no_further() {
+    let second = Duration::from_secs(1);
+    on_both_stores(|bed| {
+        let bound = BoundedStaleness::new(5 * second).unwrap();
+        let lenient = bed.keys.validator_builder().bounded_staleness(bound).open().unwrap();
+        assert_eq!(lenient.freshness(), Freshness::Within(5 * second));
+        assert_eq!(bed.validator.freshness(), Freshness::Exact, "the default");
+
+        let [first, second_key] = ["first", "second"].map(|name| bed.issue(name));
+        assert!(lenient.validate(first.token.expose()).is_ok(), "never asked before, so it asks");
+        let revoke = |key| bed.root().revoke(Revoke::of(RevokeTarget::Key(key))).unwrap();
+        let reason =
+            |issued: &IssuedKey| lenient.validate(issued.token.expose()).err().map(|denial| denial.reason());
+
+        bed.clock.advance(2 * second).unwrap();
+        revoke(first.key);
+        bed.clock.advance(3 * second - MICRO).unwrap();
+        assert_eq!(reason(&first), None, "asked less than five seconds ago");
+        assert!(bed.validator.validate(first.token.expose()).is_err(), "the other asks each time");
+        bed.clock.advance(MICRO).unwrap();
+        assert_eq!(reason(&first), Some(DenialReason::Revoked));
+
+        revoke(second_key.key);
+        assert_eq!(reason(&second_key), None);
+        lenient.catch_up().unwrap();
+        assert_eq!(reason(&second_key), Some(DenialReason::Revoked), "catching up asks at once");
+
+        bed.clock.set(bed.clock.now().minus_or_min(second));
+        let third = bed.issue("third");
+        assert!(
+            lenient.validate(third.token.expose()).is_ok(),
+            "a clock that goes back is no reason not to ask"
+        );
+    });
+    for outside in [Duration::ZERO, Duration::from_micros(999), 61 * second] {
+        assert!(BoundedStaleness::new(outside).is_err());
     }
 }

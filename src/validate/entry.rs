@@ -342,6 +342,12 @@ impl Facts {
         (self.key_state == KeyState::Behind).then_some(Generation::new(self.owner))
     }
 
+    /// Whether there is a digest that a secret can match.
+    #[inline]
+    pub(crate) fn has_digest(&self) -> bool {
+        !matches!(self.state, State::Behind | State::Tampered | State::Absent)
+    }
+
     /// What decides whether the version validates.
     #[inline]
     pub(crate) fn validity(&self) -> Validity {

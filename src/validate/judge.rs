@@ -17,6 +17,7 @@ use crate::validate::denial::{Denial, DenialReason, Unavailable};
 use crate::validate::entry::{CellKind, Entry, Facts, KeyState, State};
 use crate::validate::facts::{Bounds, Owner, Profile, Standing};
 use crate::validate::grant::{Demand, Grant};
+use crate::validate::leeway::Leeway;
 use crate::validate::marks::{Marked, Snapshot};
 use crate::validate::replica::{Place, Replica};
 
@@ -182,17 +183,18 @@ impl Inner {
         };
         let under_current = hash(current)?;
         let found = self.consistently(|replica| {
-            let place = replica.find(locator, likely)?;
-            Some((View::of(replica, place.entry), place))
+            let found = replica.find(locator, likely);
+            // Where there is none, somebody else's is looked at: as much work, and no more than that.
+            let place = found.or(likely)?;
+            Some((View::of(replica, place.entry), place, found.is_some()))
         })?;
         let (generation, stored) = match &found {
-            Some((View { facts: Facts { state: State::Behind, generation, .. }, .. }, _)) => {
+            Some((View { facts: Facts { state: State::Behind, generation, .. }, .. }, _, true)) => {
                 return Err(Denial::unavailable(Unavailable::KeyringBehind(*generation)));
             }
-            Some((View { facts: Facts { state: State::Tampered | State::Absent, .. }, .. }, _)) | None => {
-                (current, [0; 4])
-            }
-            Some((View { facts, .. }, _)) => (facts.generation, facts.digest),
+            Some((View { facts, .. }, ..)) if !facts.has_digest() => (current, [0; 4]),
+            Some((View { facts, .. }, ..)) => (facts.generation, facts.digest),
+            None => (current, [0; 4]),
         };
         let other = if generation == current {
             keyring.generations().find(|held| *held != current)
@@ -205,36 +207,56 @@ impl Inner {
         let matches = crypto::ct_eq_words(presented, stored);
         #[cfg(test)]
         let matches = constant_time::disclosed(matches);
-        found.filter(|(view, _)| matches && view.has_prefix(token.prefix)).ok_or(Denial::UNKNOWN)
+        match found {
+            Some((view, place, true)) if matches && view.has_prefix(token.prefix) => Ok((view, place)),
+            _ => Err(Denial::UNKNOWN),
+        }
     }
 
-    /// What a look at the replica shows, all of it at one moment, which is not before this call.
+    /// What a look at the replica shows, all of it at one moment, which is not before this call, or by less than the
+    /// leeway.
     #[inline(always)]
     fn consistently<'a, T>(&'a self, look: impl Fn(&'a Replica) -> T) -> Result<T, Denial> {
+        let leeway = self.leeway.as_ref().map(|leeway| (leeway, self.clock.now()));
+        self.consistently_within(leeway, look)
+    }
+
+    #[inline(always)]
+    fn consistently_within<'a, T>(
+        &'a self,
+        leeway: Option<(&Leeway, Timestamp)>,
+        look: impl Fn(&'a Replica) -> T,
+    ) -> Result<T, Denial> {
         let replica = &self.follower.replica;
-        let mut caught_up = false;
+        let mut ask = !leeway.is_some_and(|(leeway, now)| leeway.covers(now));
+        let mut asked = false;
         loop {
             if self.closed.load(Ordering::Relaxed) {
                 return Err(Denial::unavailable(Unavailable::Closed));
             }
-            let stamp = if caught_up { None } else { Some(self.stamp()?) };
+            let stamp = if ask { Some(self.stamp()?) } else { None };
+            asked |= ask;
             if let Some(seen) = replica.sequence.begin()
                 && stamp.map_or_else(|| replica.is_whole(), |stamp| replica.is_at(&stamp))
             {
                 let shown = look(replica);
                 if replica.sequence.holds(seen) {
+                    if let (Some((leeway, now)), true) = (leeway, asked) {
+                        leeway.note(now);
+                    }
                     return Ok(shown);
                 }
             } else {
                 self.follower.catch_up(&self.records).map_err(Denial::unavailable)?;
-                caught_up = true;
+                // What was read then is of after this call's beginning, whatever has been committed since.
+                (ask, asked) = (false, true);
             }
         }
     }
 
     /// Brings the replica up to date.
     pub(super) fn catch_up(&self) -> Result<(), Denial> {
-        self.consistently(|_| ())
+        self.consistently_within(None, |_| ())
     }
 
     /// Whether a version is valid, whatever is demanded of it; in the order of LIFECYCLE §2.
@@ -306,7 +328,7 @@ impl Inner {
 
     /// What the replica shows of a version that is known by its name instead of its token.
     fn view_of(&self, grant: &Grant) -> Result<View<'_>, Denial> {
-        self.catch_up()?;
+        self.consistently(|_| ())?;
         let replica = &self.follower.replica;
         let position =
             self.follower.with_keeper(|keeper| keeper.position_of(replica, grant.key, grant.version));

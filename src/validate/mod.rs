@@ -17,6 +17,7 @@ mod index;
 mod interleaved;
 mod judge;
 mod keeper;
+mod leeway;
 mod marks;
 mod prefetch;
 mod quotas;
@@ -45,13 +46,15 @@ pub use denial::{Denial, DenialClass, DenialReason, Unavailable};
 pub use findings::Finding;
 use follow::Follower;
 pub use grant::{Demand, Grant};
+use leeway::Leeway;
+pub use leeway::{BoundedStaleness, StalenessError};
 pub(crate) use marks::{Mark, Marks};
 
 /// Answers whether a token is valid, from a replica of the store in memory.
 ///
 /// Cheap to clone; clones share one replica. Each validation sees every commit, of any process, that returned
-/// before the validation began; when it cannot, it answers *unavailable* and never guesses. Validation writes
-/// nothing: what it counts goes to the store with [`Validator::flush`].
+/// before the validation began; when it cannot, it answers *unavailable* and never guesses. A host may ask for less:
+/// [`ValidatorBuilder::bounded_staleness`]. Validation writes nothing: what it counts goes to the store with [`Validator::flush`].
 #[derive(Clone)]
 pub struct Validator {
     inner: Arc<Inner>,
@@ -63,6 +66,8 @@ struct Inner {
     follower: Follower,
     counts: Counts,
     marks: Arc<Marks>,
+    /// None: every validation asks the store whether anybody has committed.
+    leeway: Option<Leeway>,
     closed: AtomicBool,
 }
 
@@ -72,6 +77,7 @@ pub struct ValidatorBuilder {
     records: Records,
     clock: Arc<dyn Clock>,
     timeout: Duration,
+    staleness: Option<BoundedStaleness>,
 }
 
 impl ValidatorBuilder {
@@ -88,12 +94,19 @@ impl ValidatorBuilder {
         self
     }
 
+    /// Lets validations be behind the store's commits by up to this much, also behind those of this process. Default:
+    /// by nothing.
+    pub fn bounded_staleness(mut self, bound: BoundedStaleness) -> Self {
+        self.staleness = Some(bound);
+        self
+    }
+
     /// Loads the replica.
     ///
     /// # Errors
     /// [`OpenError`] when the store is not founded, cannot be read, or was written under another master key.
     pub fn open(self) -> Result<Validator, OpenError> {
-        let Self { records, clock, timeout } = self;
+        let Self { records, clock, timeout, staleness } = self;
         check_keyring(&records)?;
         let head = records.head()?;
         let counts =
@@ -102,7 +115,8 @@ impl ValidatorBuilder {
         let follower = Follower::load(&records, timeout)?;
         let marks = Marks::of(head.origin());
         let closed = AtomicBool::new(false);
-        let inner = Inner { records, clock, follower, counts, marks, closed };
+        let leeway = staleness.map(Leeway::new);
+        let inner = Inner { records, clock, follower, counts, marks, leeway, closed };
         // Else the first requests of a key with a quota would be denied. What fails here is tried again by each flush.
         drop(inner.lease());
         Ok(Validator { inner: Arc::new(inner) })
@@ -133,7 +147,7 @@ impl Validator {
     }
 
     pub(crate) fn from_records(records: Records, clock: Arc<dyn Clock>) -> ValidatorBuilder {
-        ValidatorBuilder { records, clock, timeout: Duration::from_secs(2) }
+        ValidatorBuilder { records, clock, timeout: Duration::from_secs(2), staleness: None }
     }
 
     /// Whether the token is valid now.
@@ -199,11 +213,19 @@ impl Validator {
         Ok(self.inner.follower.with_keeper(|keeper| keeper.held()))
     }
 
-    /// How fresh the replica is kept, and whether the store had to fall back to a slower way of noticing commits:
-    /// [`Freshness::ExactByQuery`].
+    /// How fresh the replica is kept: [`Freshness::Exact`], unless the store had to fall back to a slower way of noticing
+    /// commits, [`Freshness::ExactByQuery`], or is behind them by itself or by [`ValidatorBuilder::bounded_staleness`],
+    /// [`Freshness::Within`].
     #[must_use]
     pub fn freshness(&self) -> Freshness {
-        self.inner.records.store.freshness()
+        let of_store = self.inner.records.store.freshness();
+        match (&self.inner.leeway, of_store) {
+            (None, of_store) => of_store,
+            (Some(leeway), Freshness::Within(delay)) => {
+                Freshness::Within(delay.saturating_add(leeway.bound.at_most()))
+            }
+            (Some(leeway), _) => Freshness::Within(leeway.bound.at_most()),
+        }
     }
 
     /// Hands what was counted to the store, and leases anew of the quotas that keys have used up here; returns the number

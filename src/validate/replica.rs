@@ -99,10 +99,12 @@ impl Replica {
         self.index.prefetch(self.seed.hash(locator));
     }
 
-    /// The entry that a locator probably leads to, which is on its way from memory from then on.
+    /// The entry that a locator probably leads to, or somebody's where it leads nowhere: so that what is unknown is
+    /// looked for in as much memory as what is known. It is on its way from memory from then on.
     #[inline]
     pub(crate) fn likely(&self, locator: [u64; 2]) -> Option<Place<'_>> {
-        let position = self.index.likely(self.seed.hash(locator))?;
+        let hash = self.seed.hash(locator);
+        let position = self.index.likely(hash).unwrap_or_else(|| self.slab.any(hash));
         let entry = self.slab.get(position)?;
         entry.prefetch();
         Some(Place { position, entry })

@@ -3,7 +3,7 @@
 //! Slot and row of a version are found by one number, so that both can be on their way from memory while the digest is
 //! computed; and who counts at a place counts there for as long as the version is held.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::id::KeyId;
 use crate::validate::arena::Arena;
@@ -24,6 +24,8 @@ struct Chunk {
 #[derive(Debug, Default)]
 pub(crate) struct Slab {
     chunks: Arena<Chunk>,
+    /// How many positions have been made.
+    length: AtomicU32,
 }
 
 impl Slab {
@@ -40,7 +42,15 @@ impl Slab {
             let entries = (0..CHUNK).map(|_| Entry::default()).collect();
             self.chunks.set(number, Chunk { entries, counted: Default::default() });
         }
+        self.length.fetch_max(position.saturating_add(1), Ordering::Relaxed);
         self.get(position)
+    }
+
+    /// Some position, by a number that is nobody's to choose; of no meaning while there is none.
+    #[inline]
+    pub(crate) fn any(&self, number: u64) -> u32 {
+        let length = u64::from(self.length.load(Ordering::Relaxed));
+        ((length * (number & 0xFFFF_FFFF)) >> 32) as u32
     }
 
     /// Notes that an entry has counts to be taken.
