@@ -13,6 +13,7 @@
 )]
 
 mod killed;
+mod quota;
 mod races;
 mod slow;
 mod stage;

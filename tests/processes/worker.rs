@@ -11,9 +11,9 @@ use keyrota::{
     RevokeTarget, RotateNow, SqliteStore, TickReport, Timestamp, Validator, VersionNo,
 };
 
-use crate::races;
 use crate::stage::{ANSWER, Tally, keyring, letter, owner, root};
 use crate::verdicts::Script;
+use crate::{quota, races};
 
 /// Carries out commands until there are no more.
 pub(crate) fn serve() {
@@ -89,6 +89,10 @@ impl Worker {
                 let (seconds, tickers) = (seconds.parse().unwrap(), tickers.parse().unwrap());
                 let open = self.open.as_ref().unwrap();
                 races::tick_along(open, &self.clock, Path::new(folder), seconds, tickers)
+            }
+            ["spend", token, threads, times, tally] => {
+                let (threads, times) = (threads.parse().unwrap(), times.parse().unwrap());
+                quota::spend(self.validator(), token, &Tally::open(tally.into()), threads, times)
             }
             ["churn", round, time] => self.churn(round, time),
             _ => self.act(words, None),
