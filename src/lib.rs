@@ -94,7 +94,10 @@ pub use crate::manager::{
 };
 pub use crate::network::{Network, NetworkError, Networks};
 pub use crate::owner::{OwnerRecord, RoleRecord};
-pub use crate::policy::{DeploymentSettings, OwnerLimit, PolicyError, RotationPolicy, RotationPolicyBuilder};
+pub use crate::policy::{
+    ClaimBy, ClockStart, Delivery, DeploymentSettings, OwnerLimit, PolicyError, Retirement, RotationPolicy,
+    RotationPolicyBuilder,
+};
 pub use crate::report::{AuditVerdict, CheckFinding, CheckReport};
 pub use crate::rotate::{ClockState, Plan, TickReport};
 pub use crate::rotation::{RotationRecord, RotationStatus};

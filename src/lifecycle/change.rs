@@ -96,7 +96,7 @@ pub(crate) fn rotate(
             let leaving = open.old.and_then(|old| family.version(old)).and_then(|old| family.end(old));
             return Err(LifecycleError::RotationOpen { until: leaving.or(until).unwrap_or(t) });
         }
-        (Some(until), None) if family.live(t).count() >= RotationPolicy::MAX_LIVE => {
+        (Some(until), None) if family.live(t).count() >= policy.max_live() => {
             return Err(LifecycleError::TooManyLive { until });
         }
         _ => {}
