@@ -249,17 +249,7 @@ pub(crate) fn delete_sealed_copies(
     key: KeyId,
     concerns: impl Fn(&SealedCopy) -> bool,
 ) -> Result<(), ManageError> {
-    let parent = key.to_string();
-    for copy in attempt.records.scan::<SealedCopy>(RowFilter::Parent(&parent), usize::MAX)? {
-        match copy {
-            Ok(copy) if concerns(&copy.record) => {
-                attempt.changeset.delete(SealedCopy::KIND, copy.record.row_id(), copy.revision);
-            }
-            Ok(_) | Err(ReadError::Tampered { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+    Ok(attempt.records.delete_sealed(&mut attempt.changeset, key, concerns)?)
 }
 
 fn set_suspended(attempt: &mut Attempt<'_>, owner: OwnerId, suspended: bool) -> Result<(), ManageError> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use builder::RotationPolicyBuilder;
+pub(crate) use settings::SweepRecord;
 pub use settings::{DeploymentSettings, OwnerLimit};
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3_600);

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::KeyId;
 use crate::policy::{PolicyError, RotationPolicy};
+use crate::time::Timestamp;
 
 /// The settings of a whole deployment, as its store remembers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,4 +70,13 @@ impl From<OwnerLimit> for u32 {
     fn from(limit: OwnerLimit) -> Self {
         limit.0
     }
+}
+
+/// A switch of the whole deployment on its way to the keys: ticks carry it on, some hundred keys at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SweepRecord {
+    pub(crate) since: Timestamp,
+    /// The last key that it has come to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) after: Option<KeyId>,
 }
