@@ -14,6 +14,7 @@ use crate::seal::SealedCopy;
 use crate::store::{RowFilter, RowKind};
 use crate::time::Timestamp;
 use crate::validate::Mark;
+use crate::version::VersionRecord;
 
 /// What to revoke: a whole key, one version of it, or all keys of an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -193,7 +194,10 @@ pub(crate) fn revoke_version(
     if family != before.family {
         before.write(&family, &mut attempt.changeset);
         attempt.record(&transitions, &family);
-        delete_sealed_copies(attempt, key, |copy| copy.version == number)?;
+        // A successor that waited may go along.
+        delete_sealed_copies(attempt, key, |copy| {
+            family.version(copy.version).is_none_or(VersionRecord::is_ended)
+        })?;
     }
     Ok(())
 }
