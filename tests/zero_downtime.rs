@@ -99,7 +99,8 @@ struct World {
     suspended: bool,
     /// Since when something kept the ticks from making a successor in time, of the version in use.
     troubled: bool,
-    last_tick: Timestamp,
+    /// When something was due next, at the last tick.
+    due: Option<Timestamp>,
     sink_down: bool,
     /// How many secrets of the sink the service has seen.
     put: usize,
@@ -171,7 +172,6 @@ impl World {
         let room =
             if policy.overlap().is_zero() { policy.lead() } else { policy.overlap().min(policy.lead()) };
         let pods = (0..if client == Client::Pods { 5 } else { 1 }).map(|_| Pod::new(&token)).collect();
-        let last_tick = clock.now();
         Self {
             seed,
             dice,
@@ -188,7 +188,7 @@ impl World {
             pace: (room / 8).min(DAY / 3),
             suspended: false,
             troubled: false,
-            last_tick,
+            due: None,
             sink_down: false,
             put: 0,
             rotations: 0,
@@ -203,8 +203,24 @@ impl World {
             self.now(),
             self.client,
             self.policy,
-            self.keys.get(self.key).map(|info| info.versions)
+            self.story()
         );
+    }
+
+    /// The last things that were recorded.
+    fn story(&self) -> Vec<String> {
+        let all = self.keys.audit(&keyrota::AuditFilter::all(), 10_000).unwrap();
+        let line = |entry: &keyrota::AuditEntry| {
+            let event = &entry.event;
+            let version = event.version.map_or(String::new(), |version| version.to_string());
+            format!(
+                "{} {} {version} until {:?}",
+                event.at,
+                event.kind,
+                event.until.map(|until| until.to_string())
+            )
+        };
+        all.iter().rev().take(25).rev().map(line).collect()
     }
 
     fn now(&self) -> Timestamp {
@@ -282,6 +298,10 @@ impl World {
         if self.dice.one_in(10) {
             return;
         }
+        if matches!(self.keys.plan(self.clock.now()).unwrap().clock, ClockState::Jumped { .. }) {
+            self.keys.by(Actor::operator("root")).confirm_clock(self.clock.now()).unwrap();
+            self.troubled = true;
+        }
         let plan = self.keys.plan(self.clock.now()).unwrap();
         let seq = self.keys.audit_head().unwrap().seq;
         let mut report = self.keys.tick().unwrap();
@@ -304,8 +324,8 @@ impl World {
                 self.fail("a second tick at the same instant did something");
             }
         }
-        self.troubled |= now.since(self.last_tick) > self.policy.lead() / 4;
-        self.last_tick = now;
+        self.troubled |= self.due.is_some_and(|due| now.since(due) > self.policy.lead() / 4);
+        self.due = report.next_due;
         let valid =
             self.keys.get(self.key).unwrap().versions.iter().filter(|version| version.is_valid).count();
         if valid > self.policy.max_live() {
@@ -501,7 +521,7 @@ fn number(name: &str) -> Option<u64> {
 fn whoever_acts_before_the_deadlines_that_it_was_told_is_never_denied() {
     let seeds = match number("KEYROTA_ZD_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 0..number("KEYROTA_ZD_SEEDS").unwrap_or(150),
+        None => 0..number("KEYROTA_ZD_SEEDS").unwrap_or(24),
     };
     for seed in seeds {
         World::new(seed, Place::memory()).run(4);
@@ -511,7 +531,7 @@ fn whoever_acts_before_the_deadlines_that_it_was_told_is_never_denied() {
 #[cfg(feature = "sqlite")]
 #[test]
 fn the_same_on_sqlite() {
-    for seed in 1_000_000..1_000_000 + number("KEYROTA_ZD_SEEDS").unwrap_or(8).min(200) {
+    for seed in 1_000_000..1_000_000 + number("KEYROTA_ZD_SEEDS").unwrap_or(3).min(200) {
         World::new(seed, Place::sqlite()).run(2);
     }
 }
