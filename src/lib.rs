@@ -102,7 +102,9 @@ pub use crate::policy::{
     RotationPolicyBuilder,
 };
 pub use crate::report::{AuditVerdict, CheckFinding, CheckReport};
-pub use crate::rotate::{ClockState, Plan, PlannedDelivery, TickReport, Unsettled};
+pub use crate::rotate::{
+    ClientBehaviour, ClockState, Plan, PlannedDelivery, Simulation, TickReport, Unsettled,
+};
 pub use crate::rotation::{DeliveryLease, RotationFailure, RotationRecord, RotationStatus};
 pub use crate::scope::{Scope, ScopeSet};
 pub use crate::sink::{Handover, SecretSink, SinkError};

@@ -2,7 +2,7 @@
 
 use crate::digest::{DigestScheme, Fingerprint, SecretDigest};
 use crate::error::ManageError;
-use crate::keyring::Keyring;
+use crate::keyring::{Generation, Keyring};
 use crate::lifecycle::Minted;
 use crate::text::TextError;
 use crate::token::{Locator, Prefix, SecretToken};
@@ -19,8 +19,7 @@ pub(crate) fn mint(keyring: &Keyring, prefix: Prefix) -> Result<(SecretToken, Mi
 }
 
 /// In place of a secret that is only planned.
-pub(super) fn blank(keyring: &Keyring) -> Minted {
-    let digest =
-        SecretDigest { scheme: DigestScheme::HmacSha256, generation: keyring.current(), bytes: [0; 32] };
+pub(super) fn blank(generation: Generation) -> Minted {
+    let digest = SecretDigest { scheme: DigestScheme::HmacSha256, generation, bytes: [0; 32] };
     Minted { locator: Locator::BLANK, digest, fingerprint: Fingerprint::BLANK }
 }

@@ -9,6 +9,7 @@ mod first_use;
 mod lookup;
 mod mint;
 mod plan;
+mod simulate;
 
 pub use apply::TickReport;
 pub(crate) use apply::tick;
@@ -17,3 +18,4 @@ pub(crate) use first_use::record_first_uses;
 pub(crate) use mint::mint;
 pub use plan::{ClockState, Plan, PlannedDelivery, Unsettled};
 pub(crate) use plan::{clock_state, next_due, plan};
+pub use simulate::{ClientBehaviour, Simulation};

@@ -179,8 +179,8 @@ impl Due {
         let mut after = stored.family.clone();
         let key = after.key.id;
         let order = || RotationOrder::planned(RotationId::from(0));
-        let outcome =
-            lookup.plan(&mut after, t, |minted| Ok((order(), minted.then(|| blank(&records.keyring)))))?;
+        let outcome = lookup
+            .plan(&mut after, t, |minted| Ok((order(), minted.then(|| blank(records.keyring.current())))))?;
         self.unsettled.extend(outcome.unknown.into_iter().map(|version| (key, version)));
         self.deferred.extend(outcome.deferred.then_some(key));
         if let Some(delivery) = delivery(&after, t).filter(|_| !outcome.deferred)
