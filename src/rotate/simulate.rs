@@ -106,7 +106,10 @@ impl RotationPolicy {
         let World { events, most_live, family, .. } = world;
         let ends_at = match family.live(end).next() {
             Some(_) => None,
-            None => family.versions.iter().filter_map(|version| family.end(version)).max(),
+            None => {
+                let had = family.versions.iter().filter(|version| version.is_handed_over());
+                had.filter_map(|version| family.end(version)).max()
+            }
         };
         Ok(Simulation { events, most_live, ends_at })
     }
@@ -264,7 +267,7 @@ mod tests {
             .unwrap();
         assert_eq!(dates(&simulated, EventKind::RotationFailed), [at("2027-06-16")]);
         assert_eq!(simulated.events.last().map(|event| event.kind), Some(EventKind::RotationFailed));
-        assert!(simulated.ends_at.is_some());
+        assert_eq!(simulated.ends_at, Some(at("2027-04-01")));
     }
 
     #[test]
