@@ -64,6 +64,7 @@ pub(crate) fn plan<E: From<LifecycleError>>(
     outcome.transitions.extend(lifecycle::activate_orphan(family, around.policy, t)?);
     let (ended, unknown) = lifecycle::fall_silent(family, around.policy, t, around.silence);
     outcome.transitions.extend(ended);
+    outcome.transitions.extend(lifecycle::note_lagging(family, t, around.silence));
     outcome.unknown = unknown;
     let is_due = lifecycle::rotation_due(family).is_some_and(|due| due <= t);
     let announces = around.policy.delivery() == Delivery::Announce;
@@ -97,7 +98,7 @@ pub(crate) fn next(family: &Family) -> Option<Timestamp> {
             let waits = open.new.and_then(|new| family.version(new)).is_some_and(VersionRecord::is_waiting);
             earlier(open.claim_by.filter(|_| waits), open.next_put_at)
         }
-        _ => None,
+        _ => open.lagging_at,
     });
     let is_orphan = |version: &&VersionRecord| {
         version.stage == Stage::Pending && version.delivered_at.is_some() && family.active().is_none()

@@ -56,6 +56,8 @@ pub enum EventKind {
     VersionRetiring,
     /// Somebody else tried to claim a successor that was claimed already: one of both may be a thief.
     ClaimConflict,
+    /// A superseded version that ends at `until` is still used, or its successor is not used yet.
+    AdoptionLagging,
     /// The sink refused a successor; it is tried again.
     DeliveryFailing,
     /// A rotation failed: nobody took the successor over in time. `subject` says why.
@@ -119,6 +121,7 @@ impl EventKind {
             Self::VersionFirstUsed => "version_first_used",
             Self::VersionRetiring => "version_retiring",
             Self::ClaimConflict => "claim_conflict",
+            Self::AdoptionLagging => "adoption_lagging",
             Self::DeliveryFailing => "delivery_failing",
             Self::RotationFailed => "rotation_failed",
             Self::RotationCancelled => "rotation_cancelled",
@@ -282,6 +285,9 @@ impl Event {
             }
             Transition::RotationStarted { rotation, old, new, until } => {
                 change(EventKind::KeyRotation, rotation, (old, Some(new)), until)
+            }
+            Transition::AdoptionLagging { rotation, old, new, until } => {
+                change(EventKind::AdoptionLagging, rotation, (Some(old), Some(new)), until)
             }
             Transition::DeliveryFailing { rotation, version } => {
                 change(EventKind::DeliveryFailing, rotation, (None, Some(version)), None)

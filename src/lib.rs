@@ -90,10 +90,10 @@ pub use crate::limit::{LimitError, LimitStatus, Limits, Quota, RateLimit, Refill
 #[cfg(feature = "sqlite")]
 pub use crate::manager::Restore;
 pub use crate::manager::{
-    Act, AuditFilter, AutoRotation, Claim, ClaimedKey, DenialReport, EditKey, Evidence, ExportError,
-    IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage, KeyStatus, KeyUsage, NewKey,
-    PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys, UsageAsOf,
-    UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage,
+    Act, Adoption, AuditFilter, AutoRotation, Claim, ClaimedKey, DenialReport, EditKey, Evidence,
+    ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage, KeyStatus, KeyUsage,
+    NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys, UsageAsOf,
+    UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage, VersionUse,
 };
 pub use crate::network::{Network, NetworkError, Networks};
 pub use crate::owner::{OwnerRecord, RoleRecord};

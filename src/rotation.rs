@@ -129,6 +129,9 @@ pub struct RotationRecord {
     /// Until when the leaving version validates, as told when its successor became active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grace_end: Option<Timestamp>,
+    /// When to look whether clients still use the leaving version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) lagging_at: Option<Timestamp>,
     /// When it came to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
@@ -172,6 +175,7 @@ impl RotationRecord {
             claim_by: None,
             delivered_at: None,
             grace_end: None,
+            lagging_at: None,
             finished_at: None,
             failure: None,
             attempts: 0,
@@ -196,5 +200,6 @@ impl RotationRecord {
         self.finished_at = Some(at);
         self.lease = None;
         self.next_put_at = None;
+        self.lagging_at = None;
     }
 }

@@ -219,3 +219,38 @@ fn jitter_brings_a_rotation_forward_by_less_than_it_says_and_differently_for_eac
         assert!(begun.iter().any(|count| (1..8).contains(count)), "not all at once: {begun:?}");
     });
 }
+
+#[test]
+fn before_the_old_version_ends_it_is_told_that_clients_still_use_it() {
+    on_both_stores(|bed| {
+        let lagging = |key: KeyId| {
+            let told = bed.entries(0).into_iter().map(|entry| entry.event);
+            let told =
+                told.filter(|event| event.kind == EventKind::AdoptionLagging && event.key == Some(key));
+            told.map(|event| (event.at, event.version, event.until)).collect::<Vec<_>>()
+        };
+        let (used, adopted, unknown) = (bed.issue("used"), bed.issue("adopted"), bed.issue("unused"));
+        let new = bed.rotate(adopted.key);
+        let (_, _) = (bed.rotate(used.key), bed.rotate(unknown.key));
+        bed.go("2027-01-01 11:00");
+        assert!(bed.is_granted(used.token.expose()) && bed.is_granted(&new));
+        bed.validator.flush().unwrap();
+        for hour in 12..24 {
+            bed.go(&format!("2027-01-01 {hour}:00"));
+            bed.tick();
+        }
+        let told = (at("2027-01-01 12:00"), Some(common::v(2)), Some(at("2027-01-02")));
+        assert_eq!(lagging(used.key), [told], "once");
+        assert_eq!(lagging(adopted.key), []);
+        assert_eq!(lagging(unknown.key), [told], "nobody has used the successor");
+        let adoption = bed.keys.adoption(adopted.key).unwrap().remove(0);
+        assert_eq!(
+            adoption.new.map(|new| (new.allowed, new.last_used)),
+            Some((1, Some(at("2027-01-01 11:00"))))
+        );
+        assert_eq!(adoption.old.map(|old| (old.version, old.allowed)), Some((common::v(1), 0)));
+        assert_eq!((adoption.silent.len(), adoption.as_of), (0, Some(at("2027-01-01 11:00"))));
+        bed.go("2027-01-03");
+        assert_eq!(bed.keys.adoption(used.key).unwrap()[0].silent.len(), 1);
+    });
+}

@@ -7,7 +7,7 @@ use crate::id::{RotationId, VersionNo};
 use crate::key::KeyRecord;
 use crate::lifecycle::deny::mark_compromised;
 use crate::lifecycle::handover::fits;
-use crate::lifecycle::retire::supersede;
+use crate::lifecycle::retire::{lagging_at, supersede};
 use crate::lifecycle::schedule::{hold_back, open_until, withdraw};
 use crate::lifecycle::{Family, LifecycleError, Minted, Transition, end, finish, is_over};
 use crate::policy::{ClockStart, RotationPolicy};
@@ -178,6 +178,9 @@ pub(crate) fn rotate(
     transitions.push(Transition::VersionIssued { version: number, until: issued_until });
     transitions.extend(deprecated);
     transitions.push(join(family, rotation, superseded, successor));
+    if let Some(open) = family.open_rotation_mut() {
+        open.lagging_at = open.grace_end.map(|end| lagging_at(policy, end, t));
+    }
     // With no overlap, or nothing that leaves, the rotation is complete at once.
     transitions.extend(family.settle(t));
     Ok(transitions)

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::claim::ClaimDigest;
 use crate::id::VersionNo;
 use crate::lifecycle::change::{RotationOrder, alive, mint, next_number};
-use crate::lifecycle::retire::supersede;
+use crate::lifecycle::retire::{lagging_at, supersede};
 use crate::lifecycle::{Family, LifecycleError, Minted, Transition};
 use crate::policy::{ClaimBy, ClockStart, Delivery, RotationPolicy};
 use crate::rotation::{DeliveryLease, RotationRecord, RotationStatus};
@@ -233,6 +233,7 @@ pub(super) fn activate(
         open.old = old.or(open.old);
         open.leaving = leaving.map(|(leaving, _)| leaving).filter(|leaving| Some(*leaving) != open.old);
         open.grace_end = leaving.and_then(|(_, end)| end);
+        open.lagging_at = open.grace_end.map(|end| lagging_at(policy, end, t));
         transitions.push(Transition::RotationStarted {
             rotation: open.id,
             old: open.old,

@@ -25,7 +25,7 @@ pub use forbidden::LifecycleError;
 pub(crate) use handover::{
     Claimed, Presenter, acknowledge, activate_orphan, begin, claim, first_use, fits, put_failed, take_lease,
 };
-pub(crate) use retire::{Silence, fall_silent};
+pub(crate) use retire::{Silence, fall_silent, note_lagging};
 pub(crate) use schedule::{cancel, rotation_due, schedule};
 
 /// A key with its versions and those of its rotations that an act concerns.
@@ -104,6 +104,12 @@ pub(crate) enum Transition {
     RotationStarted {
         rotation: RotationId,
         old: Option<VersionNo>,
+        new: VersionNo,
+        until: Option<Timestamp>,
+    },
+    AdoptionLagging {
+        rotation: RotationId,
+        old: VersionNo,
         new: VersionNo,
         until: Option<Timestamp>,
     },

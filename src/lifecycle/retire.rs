@@ -105,3 +105,28 @@ pub(crate) fn fall_silent(
     }
     (transitions, unknown)
 }
+
+/// When to look whether clients still use a version that ends then: at the last warning, or half way.
+pub(super) fn lagging_at(policy: &RotationPolicy, end: Timestamp, t: Timestamp) -> Timestamp {
+    let left = end.since(t) / 2;
+    end.minus_or_min(policy.warnings().last().map_or(left, |warning| warning.min(left)))
+}
+
+/// Says that a version which is about to leave is still used, or its successor is not. Where no process has told what it
+/// counted, nothing is known, and nothing is said.
+pub(crate) fn note_lagging(
+    family: &mut Family,
+    t: Timestamp,
+    silence: &dyn Fn(VersionNo) -> Silence,
+) -> Option<Transition> {
+    let open = family.open_rotation_mut().filter(|open| open.lagging_at.is_some_and(|at| at <= t))?;
+    open.lagging_at = None;
+    let (rotation, old, new, until) = (open.id, open.running_out()?, open.new?, open.grace_end);
+    let leaving = family.version(old)?;
+    let since = leaving.deprecated_at?;
+    let recently = since.plus(t.since(since) / 2).ok()?;
+    let (of_old, of_new) = (silence(old), silence(new));
+    of_old.told_until?;
+    let is_lagging = of_old.last_used.is_some_and(|used| used >= recently) || of_new.last_used.is_none();
+    is_lagging.then_some(Transition::AdoptionLagging { rotation, old, new, until })
+}

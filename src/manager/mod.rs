@@ -1,6 +1,7 @@
 //! The manager: every act on keys, and the tick.
 
 mod act;
+mod adoption;
 mod claim;
 mod edit;
 mod emergency;
@@ -37,6 +38,7 @@ use crate::token::{self, Prefix};
 use crate::validate::{Marks, Validator, ValidatorBuilder, check_keyring};
 
 pub use act::Act;
+pub use adoption::{Adoption, VersionUse};
 pub use claim::{Claim, ClaimedKey};
 pub use edit::EditKey;
 pub use emergency::{Evidence, Replace};

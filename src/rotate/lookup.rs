@@ -91,11 +91,15 @@ impl<'a> Lookup<'a> {
         t: Timestamp,
     ) -> Result<HashMap<VersionNo, Silence>, ManageError> {
         let asked = |version: &&crate::version::VersionRecord| version.quiet_at.is_some_and(|at| at <= t);
+        let lagging = family.open_rotation().filter(|open| open.lagging_at.is_some_and(|at| at <= t));
+        let lagging = lagging.into_iter().flat_map(|open| [open.running_out(), open.new]).flatten();
+        let lagging = lagging.map(|version| (version, Silence::default()));
         let mut silences: HashMap<_, _> = family
             .versions
             .iter()
             .filter(asked)
             .map(|version| (version.number, Silence::default()))
+            .chain(lagging)
             .collect();
         if silences.is_empty() {
             return Ok(silences);
