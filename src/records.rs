@@ -154,9 +154,7 @@ impl Record for SealedCopy {
         }
     }
     fn index(&self) -> RowIndex {
-        // What waits to be handed over goes with its rotation, whenever that is.
-        let due_at = (self.until < Timestamp::MAX).then_some(self.until);
-        RowIndex { parent: Some(self.key.to_string()), due_at, ..RowIndex::default() }
+        RowIndex { parent: Some(self.key.to_string()), due_at: Some(self.until), ..RowIndex::default() }
     }
 }
 

@@ -315,7 +315,7 @@ fn v4_a_delivery_is_one_process_s_turn_until_its_lease_is_over() {
         let second = Arc::new(second.open().unwrap());
         // While the first has its turn, the second ticks.
         let inner = Arc::clone(&second);
-        let nested = Nested(Box::new(move || drop(inner.tick().unwrap())), sink.clone());
+        let nested = Nested(Box::new(move || assert!(!inner.tick().unwrap().more)), sink.clone());
         let first = KeyManager::builder(bed.place.open(), keyring()).clock(bed.clock.clone()).sink(nested);
         let first = first.open().unwrap();
         bed.go("2027-03-25");

@@ -107,6 +107,13 @@ impl KeyManagerBuilder {
         self
     }
 
+    /// Whether keys of an empty store rotate by themselves, unless something else is said of them or their owners. A store
+    /// that has been opened before keeps its word: see [`Act::set_auto_rotation`]. Default no.
+    pub fn auto_rotation(mut self, on: bool) -> Self {
+        self.seed.auto_rotation = on;
+        self
+    }
+
     /// How many keys an owner may hold, for an empty store to begin with. A store that has a limit keeps it: see
     /// [`Act::set_default_owner_limit`]. Default 10.
     pub fn owner_limit(mut self, limit: OwnerLimit) -> Self {

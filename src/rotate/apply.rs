@@ -1,6 +1,7 @@
 //! Applying: what is due is written, in batches of one commit each.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crate::actor::Context;
 use crate::crypto;
@@ -63,6 +64,8 @@ pub struct TickReport {
 
 /// How many keys one commit settles.
 const BATCH: usize = 250;
+/// How long after the last moment to claim it a sealed secret is kept at most.
+const SEALED_KEPT: Duration = Duration::from_secs(86_400);
 /// How many keys one step of a sweep looks at.
 const SWEPT: usize = 500;
 /// How many counts one commit rolls up, so that nobody waits long for it; and how many such commits a tick makes.
@@ -256,7 +259,10 @@ fn decide(
         records.delete_sealed(changeset, key, |copy| is_over(copy.version))?;
     }
     if let (Some(token), Some(version)) = (fresh, after.versions.last()) {
-        let copy = SealedCopy::for_claim(&records.keyring, &token, key, version.number, Timestamp::MAX)?;
+        // It goes with its rotation; whoever ends that otherwise leaves it to a later tick.
+        let claim_by = after.open_rotation().and_then(|open| open.claim_by).unwrap_or(now);
+        let until = claim_by.plus(SEALED_KEPT).unwrap_or(Timestamp::MAX);
+        let copy = SealedCopy::for_claim(&records.keyring, &token, key, version.number, until)?;
         changeset.insert(copy.draft());
     }
     Ok(Some((after, outcome.transitions)))
