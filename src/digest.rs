@@ -59,6 +59,11 @@ impl fmt::Debug for SecretDigest {
 #[serde(try_from = "String", into = "String")]
 pub struct Fingerprint([u8; 8]);
 
+impl Fingerprint {
+    /// Of a secret that is only planned.
+    pub(crate) const BLANK: Self = Self([0; 8]);
+}
+
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "fp_{}", crate::encode::hex(&self.0))

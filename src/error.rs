@@ -111,6 +111,12 @@ pub enum ManageError {
     /// The store cannot be read, or holds what cannot be used.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Management is switched off; switch it on first.
+    #[error("the management of keys is switched off; switch it on first")]
+    ManagementDisabled,
+    /// The token is none of this store's.
+    #[error("the token is unknown")]
+    UnknownToken,
     /// There is no such key.
     #[error("there is no key {0}")]
     UnknownKey(KeyId),

@@ -35,13 +35,42 @@ pub enum EventKind {
     VersionEnded,
     /// The secret of a version is known to be in wrong hands.
     VersionCompromised,
+    /// A rotation was scheduled for `until`.
+    RotationScheduled,
+    /// A rotation began by itself: its successor can be claimed until `until`, or is being delivered; or, without a new
+    /// version, it is time to rotate before `until`.
+    RotationStarted,
+    /// A successor was made, and waits to be handed over.
+    VersionMinted,
+    /// A successor is about to be given to the sink, and validates from now on.
+    VersionOffered,
+    /// A successor was claimed.
+    VersionClaimed,
+    /// A successor was handed over, and the old version stays the active one until the first use.
+    VersionDelivered,
+    /// A successor became the active version.
+    VersionActivated,
+    /// A version was used for the first time.
+    VersionFirstUsed,
+    /// A superseded version that nobody uses any more ends at `until`.
+    VersionRetiring,
+    /// Somebody else tried to claim a successor that was claimed already: one of both may be a thief.
+    ClaimConflict,
+    /// A superseded version that ends at `until` is still used, or its successor is not used yet.
+    AdoptionLagging,
+    /// The sink refused a successor; it is tried again.
+    DeliveryFailing,
+    /// A rotation failed: nobody took the successor over in time. `subject` says why.
+    RotationFailed,
+    /// A rotation was withdrawn before its successor was active.
+    RotationCancelled,
     /// A rotation is complete: the leaving version has ended.
     RotationCompleted,
     /// A rotation was rolled back.
     RotationRolledBack,
     /// The whole key was revoked.
     KeyRevoked,
-    /// The key's name, metadata, scopes, role, limits or networks were changed; `subject` says which.
+    /// The key's name, metadata, scopes, role, limits, networks or policy were changed; `subject` says which.
     KeyEdited,
     /// A key that had been over for long was removed, with its versions.
     KeyPurged,
@@ -57,6 +86,10 @@ pub enum EventKind {
     RoleSet,
     /// The deployment's settings were changed.
     PolicySet,
+    /// Automatic rotation was switched for a key, an owner or the deployment; `subject` says on, off or inherited.
+    AutoRotationSet,
+    /// The management of keys was switched; `subject` says on or off.
+    ManagementSet,
     /// A jump of the clock was confirmed by the host.
     ClockConfirmed,
     /// The chain of the audit log was damaged; a new segment starts here.
@@ -78,6 +111,22 @@ impl EventKind {
             Self::VersionEnded => "version_ended",
             Self::VersionCompromised => "version_compromised",
             Self::RotationCompleted => "rotation_completed",
+            Self::RotationScheduled => "rotation_scheduled",
+            Self::RotationStarted => "rotation_started",
+            Self::VersionMinted => "version_minted",
+            Self::VersionOffered => "version_offered",
+            Self::VersionClaimed => "version_claimed",
+            Self::VersionDelivered => "version_delivered",
+            Self::VersionActivated => "version_activated",
+            Self::VersionFirstUsed => "version_first_used",
+            Self::VersionRetiring => "version_retiring",
+            Self::ClaimConflict => "claim_conflict",
+            Self::AdoptionLagging => "adoption_lagging",
+            Self::DeliveryFailing => "delivery_failing",
+            Self::RotationFailed => "rotation_failed",
+            Self::RotationCancelled => "rotation_cancelled",
+            Self::AutoRotationSet => "auto_rotation_set",
+            Self::ManagementSet => "management_set",
             Self::RotationRolledBack => "rotation_rolled_back",
             Self::KeyRevoked => "key_revoked",
             Self::KeyEdited => "key_edited",
@@ -184,56 +233,77 @@ impl Event {
         let blank =
             Self { key: Some(*id), owner: Some(*owner), ..Self::new(t, EventKind::KeyIssued, context) };
         let kind = |kind| Self { kind, ..blank.clone() };
+        let new = |of, version, until| Self {
+            version: Some(version),
+            new_fingerprint: name(Some(version)),
+            until,
+            ..kind(of)
+        };
+        let old = |of, version, until| Self {
+            version: Some(version),
+            old_fingerprint: name(Some(version)),
+            until,
+            ..kind(of)
+        };
+        let change = |of, rotation, (old, new), until| Self {
+            version: new,
+            rotation: Some(rotation),
+            old_fingerprint: name(old),
+            new_fingerprint: name(new),
+            until,
+            ..kind(of)
+        };
+        let rotated = |of, rotation, at| Self { at, rotation: Some(rotation), ..kind(of) };
         match *transition {
-            Transition::KeyIssued { version, until } => Self {
-                version: Some(version),
-                new_fingerprint: name(Some(version)),
-                until,
-                ..kind(EventKind::KeyIssued)
-            },
-            Transition::VersionIssued { version, until } => Self {
-                version: Some(version),
-                new_fingerprint: name(Some(version)),
-                until,
-                ..kind(EventKind::VersionIssued)
-            },
-            Transition::RotationStarted { rotation, old, new, until } => Self {
-                version: Some(new),
-                rotation: Some(rotation),
-                old_fingerprint: name(old),
-                new_fingerprint: name(Some(new)),
-                until,
-                ..kind(EventKind::KeyRotation)
-            },
-            Transition::VersionDeprecated { version, until } => Self {
-                version: Some(version),
-                old_fingerprint: name(Some(version)),
-                until,
-                ..kind(EventKind::VersionDeprecated)
-            },
-            Transition::VersionReactivated { version, until } => Self {
-                version: Some(version),
-                new_fingerprint: name(Some(version)),
-                until,
-                ..kind(EventKind::VersionReactivated)
-            },
-            Transition::VersionEnded { version, reason, at } => Self {
-                at,
-                version: Some(version),
-                old_fingerprint: name(Some(version)),
-                end_reason: Some(reason),
-                ..kind(EventKind::VersionEnded)
-            },
-            Transition::VersionCompromised { version } => Self {
-                version: Some(version),
-                old_fingerprint: name(Some(version)),
-                ..kind(EventKind::VersionCompromised)
-            },
+            Transition::KeyIssued { version, until } => new(EventKind::KeyIssued, version, until),
+            Transition::VersionIssued { version, until } => new(EventKind::VersionIssued, version, until),
+            Transition::VersionMinted { version, until } => new(EventKind::VersionMinted, version, until),
+            Transition::VersionOffered { version } => new(EventKind::VersionOffered, version, None),
+            Transition::VersionClaimed { version } => new(EventKind::VersionClaimed, version, None),
+            Transition::VersionDelivered { version } => new(EventKind::VersionDelivered, version, None),
+            Transition::VersionActivated { version, until } => {
+                new(EventKind::VersionActivated, version, until)
+            }
+            Transition::VersionFirstUsed { version } => new(EventKind::VersionFirstUsed, version, None),
+            Transition::ClaimConflict { version } => new(EventKind::ClaimConflict, version, None),
+            Transition::VersionReactivated { version, until } => {
+                new(EventKind::VersionReactivated, version, until)
+            }
+            Transition::VersionDeprecated { version, until } => {
+                old(EventKind::VersionDeprecated, version, until)
+            }
+            Transition::VersionRetiring { version, until } => old(EventKind::VersionRetiring, version, until),
+            Transition::VersionCompromised { version } => old(EventKind::VersionCompromised, version, None),
+            Transition::VersionEnded { version, reason, at } => {
+                Self { at, end_reason: Some(reason), ..old(EventKind::VersionEnded, version, None) }
+            }
+            Transition::RotationScheduled { rotation, until } => {
+                Self { until: Some(until), ..rotated(EventKind::RotationScheduled, rotation, t) }
+            }
+            Transition::RotationBegun { rotation, old, new, until } => {
+                change(EventKind::RotationStarted, rotation, (old, new), until)
+            }
+            Transition::RotationStarted { rotation, old, new, until } => {
+                change(EventKind::KeyRotation, rotation, (old, Some(new)), until)
+            }
+            Transition::AdoptionLagging { rotation, old, new, until } => {
+                change(EventKind::AdoptionLagging, rotation, (Some(old), Some(new)), until)
+            }
+            Transition::DeliveryFailing { rotation, version } => {
+                change(EventKind::DeliveryFailing, rotation, (None, Some(version)), None)
+            }
             Transition::RotationCompleted { rotation, at } => {
-                Self { at, rotation: Some(rotation), ..kind(EventKind::RotationCompleted) }
+                rotated(EventKind::RotationCompleted, rotation, at)
+            }
+            Transition::RotationFailed { rotation, failure, at } => Self {
+                subject: Some(failure.as_str().to_owned()),
+                ..rotated(EventKind::RotationFailed, rotation, at)
+            },
+            Transition::RotationCancelled { rotation, at } => {
+                rotated(EventKind::RotationCancelled, rotation, at)
             }
             Transition::RotationRolledBack { rotation, at } => {
-                Self { at, rotation: Some(rotation), ..kind(EventKind::RotationRolledBack) }
+                rotated(EventKind::RotationRolledBack, rotation, at)
             }
             Transition::KeyRevoked { at } => Self { at, ..kind(EventKind::KeyRevoked) },
         }

@@ -136,6 +136,21 @@ pub(crate) struct KeyRecord {
     pub(crate) hard_end: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) revoked_at: Option<Timestamp>,
+    /// Whether it rotates by itself, where that was said of this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) auto_rotation: Option<bool>,
+    /// Whether it rotates by itself, by what key, owner and deployment say; where this lags behind, a tick finds out.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) rotates: bool,
+    /// Nobody took a successor over: none is made any more until somebody acts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) lapsed: bool,
+    /// Before this no successor is made by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next_attempt_at: Option<Timestamp>,
+    /// Until when whoever holds the current version can claim its successor, while one waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) successor_by: Option<Timestamp>,
     /// The rotation that is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) open_rotation: Option<RotationId>,

@@ -37,6 +37,7 @@ mod time;
 
 // Domain: pure, without I/O, clock or lock.
 mod audit;
+mod claim;
 mod digest;
 mod due;
 mod event;
@@ -56,6 +57,7 @@ mod version;
 // Ports and adapters.
 mod clock;
 mod error;
+mod sink;
 mod store;
 
 // Engines.
@@ -74,6 +76,7 @@ pub use crate::actor::{Actor, ActorKind};
 pub use crate::audit::{AuditEntry, AuditHead};
 #[cfg(feature = "sqlite")]
 pub use crate::backup::{CarriedOver, RestoreError, RestoreReport};
+pub use crate::claim::ClaimId;
 pub use crate::clock::{Clock, ManualClock, SystemClock};
 pub use crate::crypto::RandomError;
 pub use crate::digest::Fingerprint;
@@ -87,18 +90,24 @@ pub use crate::limit::{LimitError, LimitStatus, Limits, Quota, RateLimit, Refill
 #[cfg(feature = "sqlite")]
 pub use crate::manager::Restore;
 pub use crate::manager::{
-    Act, AuditFilter, DenialReport, EditKey, Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo,
-    KeyManager, KeyManagerBuilder, KeyPage, KeyStatus, KeyUsage, NewKey, PurgeReport, Replace, Revoke,
-    RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys, UsageAsOf, UsageFilter, UsageReport, UsageSeries,
-    VersionHistory, VersionInfo, VersionUsage,
+    Act, Adoption, AuditFilter, AutoRotation, Claim, ClaimedKey, DenialReport, EditKey, Evidence,
+    ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage, KeyStatus, KeyUsage,
+    NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys, UsageAsOf,
+    UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage, VersionUse,
 };
 pub use crate::network::{Network, NetworkError, Networks};
 pub use crate::owner::{OwnerRecord, RoleRecord};
-pub use crate::policy::{DeploymentSettings, OwnerLimit, PolicyError, RotationPolicy, RotationPolicyBuilder};
+pub use crate::policy::{
+    ClaimBy, ClockStart, Delivery, DeploymentSettings, OwnerLimit, PolicyError, Retirement, RotationPolicy,
+    RotationPolicyBuilder,
+};
 pub use crate::report::{AuditVerdict, CheckFinding, CheckReport};
-pub use crate::rotate::{ClockState, Plan, TickReport};
-pub use crate::rotation::{RotationRecord, RotationStatus};
+pub use crate::rotate::{
+    ClientBehaviour, ClockState, Plan, PlannedDelivery, Simulation, TickReport, Unsettled,
+};
+pub use crate::rotation::{DeliveryLease, RotationFailure, RotationRecord, RotationStatus};
 pub use crate::scope::{Scope, ScopeSet};
+pub use crate::sink::{Handover, SecretSink, SinkError};
 pub use crate::store::memory::MemoryStore;
 #[cfg(feature = "sqlite")]
 pub use crate::store::sqlite::{
@@ -108,8 +117,8 @@ pub use crate::text::TextError;
 pub use crate::time::{TimeError, Timestamp};
 pub use crate::token::{Hint, Locator, Prefix, SecretToken, TokenError, check_token, scanner_regex};
 pub use crate::validate::{
-    BoundedStaleness, Demand, Denial, DenialClass, DenialReason, Finding, Grant, StalenessError, Unavailable,
-    Validator, ValidatorBuilder,
+    BoundedStaleness, Demand, Denial, DenialClass, DenialReason, Finding, Grant, StalenessError, Successor,
+    Unavailable, Validator, ValidatorBuilder,
 };
 pub use crate::version::{EndReason, Stage};
 

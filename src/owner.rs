@@ -20,11 +20,14 @@ pub struct OwnerRecord {
     /// The scopes beyond which none of its keys goes, whatever the key or its role says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<ScopeSet>,
+    /// Whether its keys rotate by themselves, where neither the key says otherwise nor the deployment's word holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_rotation: Option<bool>,
 }
 
 impl OwnerRecord {
     pub(crate) fn new(id: OwnerId) -> Self {
-        Self { id, suspended: false, limit: None, ceiling: None }
+        Self { id, suspended: false, limit: None, ceiling: None, auto_rotation: None }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::keyring::Keyring;
 use crate::lifecycle::Family;
 use crate::limit::QuotaRecord;
 use crate::owner::{OwnerRecord, RoleRecord};
-use crate::policy::DeploymentSettings;
+use crate::policy::{DeploymentSettings, SweepRecord};
 use crate::request::RequestRecord;
 use crate::rotation::RotationRecord;
 use crate::seal::SealedCopy;
@@ -148,11 +148,28 @@ impl Record for RequestRecord {
 impl Record for SealedCopy {
     const KIND: RowKind = RowKind::Sealed;
     fn row_id(&self) -> String {
-        self.request.as_str().to_owned()
+        match &self.request {
+            Some(request) => request.as_str().to_owned(),
+            None => Self::claim_row_id(self.key, self.version),
+        }
     }
     fn index(&self) -> RowIndex {
         RowIndex { parent: Some(self.key.to_string()), due_at: Some(self.until), ..RowIndex::default() }
     }
+}
+
+impl Record for SweepRecord {
+    const KIND: RowKind = RowKind::Policy;
+    fn row_id(&self) -> String {
+        Self::ROW_ID.to_owned()
+    }
+    fn index(&self) -> RowIndex {
+        RowIndex { due_at: Some(self.since), ..RowIndex::default() }
+    }
+}
+
+impl SweepRecord {
+    pub(crate) const ROW_ID: &'static str = "sweep";
 }
 
 impl Record for QuotaRecord {
@@ -241,7 +258,9 @@ fn write_changed<'a, R: Record + PartialEq + 'a>(
 
 /// The key's row carries what its versions make of it, so that a store can find what is due.
 fn key_draft(family: &Family) -> Draft {
-    let state = match (family.key.revoked_at, family.versions.iter().all(VersionRecord::is_ended)) {
+    // A successor that nobody has taken over makes no key count.
+    let is_none = |version: &VersionRecord| version.is_ended() || !version.is_handed_over();
+    let state = match (family.key.revoked_at, family.versions.iter().all(is_none)) {
         (Some(_), _) => KeyState::REVOKED,
         (None, true) => KeyState::ENDED,
         (None, false) => KeyState::LIVE,
@@ -308,6 +327,26 @@ impl Records {
             ControlFlow::Continue(())
         })?;
         Ok(found)
+    }
+
+    /// Removes the sealed copies of a key's secrets that `concerns` names. Copies that were edited open for nobody.
+    pub(crate) fn delete_sealed(
+        &self,
+        changeset: &mut Changeset,
+        key: KeyId,
+        concerns: impl Fn(&SealedCopy) -> bool,
+    ) -> Result<(), ReadError> {
+        let parent = key.to_string();
+        for copy in self.scan::<SealedCopy>(RowFilter::Parent(&parent), usize::MAX)? {
+            match copy {
+                Ok(copy) if concerns(&copy.record) => {
+                    changeset.delete(SealedCopy::KIND, copy.record.row_id(), copy.revision);
+                }
+                Ok(_) | Err(ReadError::Tampered { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// A key with its versions and its open rotation, from one moment.

@@ -16,6 +16,8 @@ use crate::token::SecretToken;
 pub(crate) enum SealPurpose {
     /// To repeat the answer to a request id.
     Replay,
+    /// To be claimed, or put into the sink.
+    Claim,
 }
 
 /// A token sealed at rest, bound to its key, version and purpose. Deleted when `until` has come.
@@ -24,7 +26,9 @@ pub(crate) struct SealedCopy {
     pub(crate) key: KeyId,
     pub(crate) version: VersionNo,
     pub(crate) purpose: SealPurpose,
-    pub(crate) request: RequestId,
+    /// The request whose answer it repeats.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) request: Option<RequestId>,
     pub(crate) until: Timestamp,
     generation: Generation,
     ciphertext: String,
@@ -40,11 +44,32 @@ impl SealedCopy {
         request: &RequestId,
         until: Timestamp,
     ) -> Result<Self, RandomError> {
+        Self::seal(keyring, token, (key, version), Some(request.clone()), until)
+    }
+
+    /// Seals the token of a successor until it is handed over, at the latest by a deadline.
+    pub(crate) fn for_claim(
+        keyring: &Keyring,
+        token: &SecretToken,
+        key: KeyId,
+        version: VersionNo,
+        until: Timestamp,
+    ) -> Result<Self, RandomError> {
+        Self::seal(keyring, token, (key, version), None, until)
+    }
+
+    fn seal(
+        keyring: &Keyring,
+        token: &SecretToken,
+        (key, version): (KeyId, VersionNo),
+        request: Option<RequestId>,
+        until: Timestamp,
+    ) -> Result<Self, RandomError> {
         let mut copy = Self {
             key,
             version,
-            purpose: SealPurpose::Replay,
-            request: request.clone(),
+            purpose: if request.is_some() { SealPurpose::Replay } else { SealPurpose::Claim },
+            request,
             until,
             generation: keyring.current(),
             ciphertext: String::new(),
@@ -61,8 +86,18 @@ impl SealedCopy {
     }
 
     fn context(&self) -> Vec<u8> {
-        let SealPurpose::Replay = self.purpose;
-        format!("keyrota seal v1\0replay\0{}\0{}\0{}", self.key, self.version, self.request).into_bytes()
+        let (key, version) = (self.key, self.version);
+        match (self.purpose, &self.request) {
+            (SealPurpose::Replay, Some(request)) => {
+                format!("keyrota seal v1\0replay\0{key}\0{version}\0{request}").into_bytes()
+            }
+            _ => format!("keyrota seal v1\0claim\0{key}\0{version}").into_bytes(),
+        }
+    }
+
+    /// The row id of the copy that is claimed. A request id holds no control character, so that none is this.
+    pub(crate) fn claim_row_id(key: KeyId, version: VersionNo) -> String {
+        format!("claim\t{key}/{}", version.get())
     }
 }
 
@@ -82,9 +117,13 @@ mod tests {
         assert_eq!(copy.open(&keyring).unwrap().expose(), token.expose());
         assert!(SealedCopy { version: VersionNo::new(2), ..copy.clone() }.open(&keyring).is_none());
         assert!(
-            SealedCopy { request: RequestId::new("req-2").unwrap(), ..copy.clone() }.open(&keyring).is_none()
+            SealedCopy { request: RequestId::new("req-2").ok(), ..copy.clone() }.open(&keyring).is_none()
         );
         assert!(copy.open(&Keyring::generate().unwrap()).is_none());
+        let waiting = SealedCopy::for_claim(&keyring, &token, key, VersionNo::FIRST, Timestamp::MAX).unwrap();
+        assert_eq!(waiting.open(&keyring).unwrap().expose(), token.expose());
+        assert!(SealedCopy { version: VersionNo::new(2), ..waiting }.open(&keyring).is_none());
+        assert!(SealedCopy { purpose: SealPurpose::Claim, ..copy.clone() }.open(&keyring).is_none());
         let text = serde_json::to_string(&copy).unwrap();
         assert!(!text.contains(&token.expose()[20..32]));
     }

@@ -115,6 +115,9 @@ impl Locator {
 }
 
 impl Locator {
+    /// Of a token that is only planned.
+    pub(crate) const BLANK: Self = Self([b'0'; LOCATOR]);
+
     /// Its bytes as two words.
     pub(crate) fn words(&self) -> [u64; 2] {
         let [a, b, c, d, e, f, g, h, i, j, k, l] = self.0;

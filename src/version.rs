@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::claim::ClaimDigest;
 use crate::digest::{Fingerprint, SecretDigest};
 use crate::id::{KeyId, VersionNo};
 use crate::time::Timestamp;
@@ -53,6 +54,30 @@ pub(crate) struct VersionRecord {
     /// When a sink was about to get the secret, so that it may be in use already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) offered_at: Option<Timestamp>,
+    /// When its successor is due, as the policy of its making said; absent in rows from before rotation was automatic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) rotate_at: Option<Timestamp>,
+    /// The version whose token claimed this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) claimed_by: Option<VersionNo>,
+    /// What is kept of the id of the claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) claim: Option<ClaimDigest>,
+    /// Until when the claim can be repeated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) claim_until: Option<Timestamp>,
+    /// When another id claimed it last, as far as that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) conflict_at: Option<Timestamp>,
+    /// Whether its first use is still to be recorded.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) awaits_use: bool,
+    /// When its first use was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) first_used_at: Option<Timestamp>,
+    /// When to look next whether anybody still uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) quiet_at: Option<Timestamp>,
     /// When the secret was handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) delivered_at: Option<Timestamp>,
@@ -74,6 +99,16 @@ impl VersionRecord {
     /// Whether the version was revoked, by itself or with its key.
     pub(crate) fn is_revoked(&self) -> bool {
         self.end_reason == Some(EndReason::Revoked)
+    }
+
+    /// Whether somebody outside has its secret, or may have it.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.delivered_at.or(self.offered_at).is_some()
+    }
+
+    /// Whether it waits to be claimed, or for its sink.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.stage == Stage::Pending && self.delivered_at.is_none()
     }
 
     pub(crate) fn is_ended(&self) -> bool {

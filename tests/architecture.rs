@@ -29,6 +29,7 @@ const HOUSE: &[&str] = &[
     // Domain.
     "token",
     "digest",
+    "claim",
     "scope",
     "limit",
     "network",
@@ -46,6 +47,7 @@ const HOUSE: &[&str] = &[
     // Ports.
     "store",
     "clock",
+    "sink",
     // Adapters.
     "store/memory",
     "store/sqlite",

@@ -83,13 +83,13 @@ fn v3_a_rotation_makes_the_successor_active_and_lets_the_old_version_run_out() {
         let rotation = bed.keys.rotations(issued.key).unwrap().remove(0);
         assert_eq!(
             (rotation.old, rotation.new, rotation.status),
-            (Some(v(1)), v(2), RotationStatus::GracePeriod)
+            (Some(v(1)), Some(v(2)), RotationStatus::GracePeriod)
         );
         assert_eq!(
             (rotation.actor.to_string().as_str(), rotation.reason.as_deref()),
             ("service portal", Some("why"))
         );
-        assert_eq!((rotation.started_at, rotation.finished_at), (at("2027-02-01"), None));
+        assert_eq!((rotation.started_at, rotation.finished_at), (Some(at("2027-02-01")), None));
         assert!(bed.is_granted(issued.token.expose()) && bed.is_granted(rotated.token.expose()));
     });
 }

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use crate::id::VersionNo;
-use crate::lifecycle::change::{RotationOrder, alive, deprecate_active, mint, next_number, start_rotation};
+use crate::lifecycle::change::{RotationOrder, alive, deprecate_active, join, mint, next_number};
+use crate::lifecycle::schedule::withdraw;
 use crate::lifecycle::{Family, LifecycleError, Minted, Transition, finish, is_over};
 use crate::policy::RotationPolicy;
-use crate::rotation::RotationStatus;
+use crate::rotation::{RotationRecord, RotationStatus};
 use crate::time::{Timestamp, earlier};
 use crate::version::{EndReason, Stage, VersionRecord};
 
@@ -24,8 +25,35 @@ pub(crate) fn revoke_version(
     let version = version.ok_or(LifecycleError::NoSuchVersion(number))?;
     let mut transitions = Vec::new();
     revoke(version, compromised, t, &mut transitions);
+    if compromised {
+        cascade(family, number, t, &mut transitions);
+    }
+    cancel_bereft(family, t, &mut transitions);
     family.settle_rotations(t, &mut transitions);
     Ok(transitions)
+}
+
+/// Whoever stole a secret may have claimed with it.
+fn cascade(family: &mut Family, from: VersionNo, t: Timestamp, transitions: &mut Vec<Transition>) {
+    let mut reached = vec![from];
+    for version in &mut family.versions {
+        if version.claimed_by.is_some_and(|by| reached.contains(&by)) {
+            revoke(version, true, t, transitions);
+            reached.push(version.number);
+        }
+    }
+}
+
+/// A successor that waits to be claimed goes with the version that it was to follow, or by itself.
+fn cancel_bereft(family: &mut Family, t: Timestamp, transitions: &mut Vec<Transition>) {
+    let Some(open) = family.open_rotation() else { return };
+    let gone = |number: Option<VersionNo>| {
+        number.and_then(|number| family.version(number)).is_some_and(VersionRecord::is_revoked)
+    };
+    let waits = open.new.and_then(|new| family.version(new)).is_none_or(VersionRecord::is_waiting);
+    if gone(open.new) || (gone(open.old) && waits) {
+        withdraw(family, t, transitions);
+    }
 }
 
 /// V12 for the whole key. Repeating it changes nothing.
@@ -91,14 +119,24 @@ pub(crate) fn replace(
             revoke(version, true, t, &mut transitions);
         }
     }
+    withdraw(family, t, &mut transitions);
     transitions.extend(family.settle(t));
     // The version that leaves now leaves by this rotation; none that was open before stays so.
     for rotation in family.rotations.iter_mut().filter(|rotation| rotation.is_open()) {
-        rotation.status = RotationStatus::Completed;
-        rotation.finished_at = Some(t);
+        rotation.finish(RotationStatus::Completed, t);
         transitions.push(Transition::RotationCompleted { rotation: rotation.id, at: t });
     }
-    transitions.extend(start_rotation(family, order, leaving, successor, t));
+    let until = family.end(&successor);
+    transitions.push(Transition::VersionIssued { version: successor.number, until });
+    let rotation = RotationRecord {
+        started_at: Some(t),
+        delivered_at: Some(t),
+        new: Some(successor.number),
+        ..RotationRecord::new(order.id, family.key.id, order.actor, order.reason)
+    };
+    family.key.lapsed = false;
+    family.key.next_attempt_at = None;
+    transitions.push(join(family, rotation, leaving, successor));
     transitions.extend(family.settle(t));
     Ok(transitions)
 }

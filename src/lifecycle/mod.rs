@@ -5,74 +5,28 @@
 
 mod change;
 mod deny;
+mod forbidden;
+mod handover;
+mod retire;
+mod schedule;
+mod settle;
 
 use crate::digest::{Fingerprint, SecretDigest};
 use crate::id::{RotationId, VersionNo};
 use crate::key::KeyRecord;
-use crate::rotation::{RotationRecord, RotationStatus};
-use crate::time::{TimeError, Timestamp, earlier};
+use crate::rotation::{RotationFailure, RotationRecord};
+use crate::time::{Timestamp, earlier};
 use crate::token::Locator;
 use crate::version::{EndReason, Stage, VersionRecord};
 
 pub(crate) use change::{RotationOrder, deprecate, issue, roll_back, rotate};
 pub(crate) use deny::{replace, revoke_key, revoke_version};
-
-/// An act that the rules forbid now; nothing was changed.
-#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LifecycleError {
-    /// The key was revoked, which is final; issue a new key.
-    #[error("the key was revoked, which is final; issue a new key")]
-    KeyRevoked,
-    /// The key's own end has passed; issue a new key.
-    #[error("the key ended at {at}, beyond which no rotation goes; issue a new key")]
-    KeyEnded {
-        /// The end.
-        at: Timestamp,
-    },
-    /// The owner is suspended; resume it first.
-    #[error("the owner is suspended; resume it first")]
-    OwnerSuspended,
-    /// A rotation is open: the old version still validates; wait, or supersede it.
-    #[error("a rotation is open until {until}; wait, or say that this one supersedes it")]
-    RotationOpen {
-        /// When the leaving version's grace ends.
-        until: Timestamp,
-    },
-    /// As many versions validate as may; wait, or supersede the deprecated one.
-    #[error(
-        "as many versions are valid as may be, until {until}; wait, or say that this rotation supersedes the deprecated one"
-    )]
-    TooManyLive {
-        /// When the next of them ends.
-        until: Timestamp,
-    },
-    /// The key has no active version to deprecate.
-    #[error("the key has no active version")]
-    NoActiveVersion,
-    /// No version can become active again: its grace is over, or it is compromised or revoked.
-    #[error(
-        "there is no version to roll back to: its grace is over, or it is compromised or revoked; rotate instead"
-    )]
-    NotRollbackable,
-    /// The key has no version with that number.
-    #[error("the key has no version {0}")]
-    NoSuchVersion(VersionNo),
-    /// The window is empty or already over.
-    #[error("the window is empty or already over; its end must lie after its beginning and after now")]
-    EmptyWindow,
-    /// A date lies beyond the year 9999.
-    #[error(transparent)]
-    Time(#[from] TimeError),
-    /// A compromised version may validate for at most 4 hours beside its replacement.
-    #[error("a compromised version may stay valid for at most 4 hours beside its replacement")]
-    GraceTooLong,
-    /// The key has used up all version numbers.
-    #[error("the key has used up its version numbers; issue a new key")]
-    VersionsExhausted,
-}
-
-crate::text::debug_as_told!(LifecycleError);
+pub use forbidden::LifecycleError;
+pub(crate) use handover::{
+    Claimed, Presenter, acknowledge, activate_orphan, begin, claim, first_use, fits, put_failed, take_lease,
+};
+pub(crate) use retire::{Silence, fall_silent, note_lagging};
+pub(crate) use schedule::{cancel, rotation_due, schedule};
 
 /// A key with its versions and those of its rotations that an act concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,16 +40,103 @@ pub(crate) struct Family {
 /// One change of a record's state; each becomes one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transition {
-    KeyIssued { version: VersionNo, until: Option<Timestamp> },
-    VersionIssued { version: VersionNo, until: Option<Timestamp> },
-    RotationStarted { rotation: RotationId, old: Option<VersionNo>, new: VersionNo, until: Option<Timestamp> },
-    VersionDeprecated { version: VersionNo, until: Option<Timestamp> },
-    VersionReactivated { version: VersionNo, until: Option<Timestamp> },
-    VersionEnded { version: VersionNo, reason: EndReason, at: Timestamp },
-    VersionCompromised { version: VersionNo },
-    RotationCompleted { rotation: RotationId, at: Timestamp },
-    RotationRolledBack { rotation: RotationId, at: Timestamp },
-    KeyRevoked { at: Timestamp },
+    KeyIssued {
+        version: VersionNo,
+        until: Option<Timestamp>,
+    },
+    VersionIssued {
+        version: VersionNo,
+        until: Option<Timestamp>,
+    },
+    VersionMinted {
+        version: VersionNo,
+        until: Option<Timestamp>,
+    },
+    VersionOffered {
+        version: VersionNo,
+    },
+    VersionDelivered {
+        version: VersionNo,
+    },
+    VersionClaimed {
+        version: VersionNo,
+    },
+    VersionActivated {
+        version: VersionNo,
+        until: Option<Timestamp>,
+    },
+    VersionFirstUsed {
+        version: VersionNo,
+    },
+    VersionDeprecated {
+        version: VersionNo,
+        until: Option<Timestamp>,
+    },
+    VersionRetiring {
+        version: VersionNo,
+        until: Option<Timestamp>,
+    },
+    VersionReactivated {
+        version: VersionNo,
+        until: Option<Timestamp>,
+    },
+    VersionEnded {
+        version: VersionNo,
+        reason: EndReason,
+        at: Timestamp,
+    },
+    VersionCompromised {
+        version: VersionNo,
+    },
+    ClaimConflict {
+        version: VersionNo,
+    },
+    RotationScheduled {
+        rotation: RotationId,
+        until: Timestamp,
+    },
+    RotationBegun {
+        rotation: RotationId,
+        old: Option<VersionNo>,
+        new: Option<VersionNo>,
+        until: Option<Timestamp>,
+    },
+    RotationStarted {
+        rotation: RotationId,
+        old: Option<VersionNo>,
+        new: VersionNo,
+        until: Option<Timestamp>,
+    },
+    AdoptionLagging {
+        rotation: RotationId,
+        old: VersionNo,
+        new: VersionNo,
+        until: Option<Timestamp>,
+    },
+    DeliveryFailing {
+        rotation: RotationId,
+        version: VersionNo,
+    },
+    RotationCompleted {
+        rotation: RotationId,
+        at: Timestamp,
+    },
+    RotationFailed {
+        rotation: RotationId,
+        failure: RotationFailure,
+        at: Timestamp,
+    },
+    RotationCancelled {
+        rotation: RotationId,
+        at: Timestamp,
+    },
+    RotationRolledBack {
+        rotation: RotationId,
+        at: Timestamp,
+    },
+    KeyRevoked {
+        at: Timestamp,
+    },
 }
 
 /// What a fresh secret contributes to a version.
@@ -121,58 +162,49 @@ impl Family {
         self.versions.iter().find(|version| version.number == number)
     }
 
+    fn version_mut(&mut self, number: VersionNo) -> Option<&mut VersionRecord> {
+        self.versions.iter_mut().find(|version| version.number == number)
+    }
+
     /// When a version stops being valid, or stopped; `None` is never.
     pub(crate) fn end(&self, version: &VersionRecord) -> Option<Timestamp> {
         let deadline = end(version, self.key.hard_end);
         if version.is_ended() { earlier(version.ended_at, deadline) } else { deadline }
     }
 
-    /// The versions that are not over at `t`: valid, or to become valid.
+    /// The versions that are handed over and not over at `t`: valid, or to become valid.
     pub(crate) fn live(&self, t: Timestamp) -> impl Iterator<Item = &VersionRecord> {
-        self.versions.iter().filter(move |version| !version.is_ended() && !is_over(self.end(version), t))
+        self.versions.iter().filter(move |version| {
+            version.is_handed_over() && !version.is_ended() && !is_over(self.end(version), t)
+        })
     }
 
     pub(crate) fn active(&self) -> Option<&VersionRecord> {
         self.versions.iter().find(|version| version.stage == Stage::Active)
     }
 
+    /// The version that clients should use: the active one, or the last one if all that happened to it is that it
+    /// expired.
+    pub(crate) fn current(&self) -> Option<&VersionRecord> {
+        let last = || {
+            let made =
+                self.versions.iter().filter(|version| version.end_reason != Some(EndReason::Cancelled));
+            let last = made.max_by_key(|version| version.number)?;
+            (last.end_reason == Some(EndReason::Expired) && !last.compromised).then_some(last)
+        };
+        self.active().or_else(last)
+    }
+
     fn at_stage_mut(&mut self, stage: Stage) -> impl Iterator<Item = &mut VersionRecord> {
         self.versions.iter_mut().filter(move |version| version.stage == stage)
     }
 
-    fn open_rotation(&self) -> Option<&RotationRecord> {
+    pub(crate) fn open_rotation(&self) -> Option<&RotationRecord> {
         self.rotations.iter().find(|rotation| rotation.is_open())
     }
 
-    /// Ends what was already over, so that an act decides on what is true at `t`: versions past their end, and
-    /// rotations whose leaving version has ended.
-    pub(crate) fn settle(&mut self, t: Timestamp) -> Vec<Transition> {
-        let mut transitions = Vec::new();
-        let hard_end = self.key.hard_end;
-        for version in self.versions.iter_mut().filter(|version| !version.is_ended()) {
-            if let Some(at) = end(version, hard_end).filter(|end| *end <= t) {
-                let reason = deadline_reason(version, hard_end);
-                finish(version, reason, at, &mut transitions);
-            }
-        }
-        self.settle_rotations(t, &mut transitions);
-        transitions
-    }
-
-    pub(super) fn settle_rotations(&mut self, t: Timestamp, transitions: &mut Vec<Transition>) {
-        for rotation in self.rotations.iter_mut().filter(|rotation| rotation.is_open()) {
-            let leaving =
-                rotation.old.and_then(|old| self.versions.iter().find(|version| version.number == old));
-            let at = match leaving {
-                Some(leaving) if leaving.is_ended() => leaving.ended_at.unwrap_or(t).max(rotation.started_at),
-                Some(_) => continue,
-                None => t,
-            };
-            rotation.status = RotationStatus::Completed;
-            rotation.finished_at = Some(at);
-            transitions.push(Transition::RotationCompleted { rotation: rotation.id, at });
-        }
-        self.key.open_rotation = self.open_rotation().map(|rotation| rotation.id);
+    fn open_rotation_mut(&mut self) -> Option<&mut RotationRecord> {
+        self.rotations.iter_mut().find(|rotation| rotation.is_open())
     }
 }
 
@@ -198,6 +230,8 @@ fn finish(version: &mut VersionRecord, reason: EndReason, at: Timestamp, transit
     version.stage = Stage::Ended;
     version.ended_at.get_or_insert(at);
     version.end_reason = Some(reason);
+    version.awaits_use = false;
+    version.quiet_at = None;
     transitions.push(Transition::VersionEnded { version: version.number, reason, at });
 }
 
@@ -220,7 +254,7 @@ impl Validity {
             ended: version.is_ended().then_some(version.end_reason.unwrap_or(EndReason::Cancelled)),
             end: end(version, key.hard_end),
             by: deadline_reason(version, key.hard_end),
-            delivered: version.delivered_at.or(version.offered_at).is_some(),
+            delivered: version.is_handed_over(),
             not_before: version.not_before,
         }
     }

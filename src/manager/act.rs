@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use crate::actor::{Actor, Context};
 use crate::crypto;
-use crate::due;
 use crate::encode::base62_fixed;
 use crate::error::{ManageError, ReadError};
 use crate::event::Event;
@@ -42,6 +41,8 @@ const ATTEMPTS: usize = 100;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Urgency {
     Ordinary,
+    /// Carried out while management is switched off, too.
+    Always,
     /// Revocation and suspension: nobody may block them by damaging the log.
     Emergency,
 }
@@ -106,7 +107,7 @@ impl<'a> Act<'a> {
             };
             let t = now.max(mark);
             let changeset = match urgency {
-                Urgency::Ordinary => Changeset::new(&records.keyring),
+                Urgency::Ordinary | Urgency::Always => Changeset::new(&records.keyring),
                 Urgency::Emergency => {
                     let number = u64::from_ne_bytes(crypto::random_bytes()?);
                     Changeset::emergency(&records.keyring, Segment { store: keys.inner.store, now, number })
@@ -121,6 +122,9 @@ impl<'a> Act<'a> {
                     return Err(ManageError::RequestReused(request));
                 }
                 return repeat(records, &record, t);
+            }
+            if urgency == Urgency::Ordinary && !settings(records)?.management_enabled {
+                return Err(ManageError::ManagementDisabled);
             }
             let mut attempt = Attempt {
                 records,
@@ -183,7 +187,7 @@ impl Attempt<'_> {
     pub(crate) fn settled(&mut self, before: &StoredFamily) -> Family {
         let mut family = before.family.clone();
         let context = Context::system();
-        for transition in due::plan(&mut family, self.t) {
+        for transition in family.settle(self.t) {
             self.changeset.record(Event::of_key(self.t, &transition, &family, &context));
         }
         family

@@ -14,6 +14,7 @@ use crate::manager::rotate::enabled_owner;
 use crate::manager::view::{KeyInfo, key_info, look};
 use crate::network::Networks;
 use crate::owner::RoleRecord;
+use crate::policy::RotationPolicy;
 use crate::request::Operation;
 use crate::scope::ScopeSet;
 use crate::text::TextError;
@@ -33,6 +34,8 @@ pub struct EditKey {
     limits: Option<Limits>,
     #[serde(skip_serializing_if = "Option::is_none")]
     networks: Option<Option<Networks>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<Option<RotationPolicy>>,
     widen: bool,
 }
 
@@ -47,6 +50,7 @@ impl EditKey {
             role: None,
             limits: None,
             networks: None,
+            policy: None,
             widen: false,
         }
     }
@@ -91,6 +95,13 @@ impl EditKey {
         self
     }
 
+    /// Gives it a complete policy of its own instead, or the deployment's. Versions that there are, and a rotation that is
+    /// open, keep the dates that they were told.
+    pub fn policy(mut self, policy: Option<RotationPolicy>) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
     /// Says that the key may be able to do more afterwards than before; without this such a change is refused.
     pub fn widen(mut self) -> Self {
         self.widen = true;
@@ -105,12 +116,13 @@ impl EditKey {
         edited.role = self.role.clone().unwrap_or(edited.role);
         edited.limits = self.limits.clone().unwrap_or(edited.limits);
         edited.networks = self.networks.clone().unwrap_or(edited.networks);
+        edited.policy = self.policy.unwrap_or(edited.policy);
         edited
     }
 }
 
 impl Act<'_> {
-    /// Changes a key's name, metadata, scopes, role, limits or networks, for all of its versions at once.
+    /// Changes a key's name, metadata, scopes, role, limits, networks or policy, for all of its versions at once.
     ///
     /// # Errors
     /// [`ManageError`]: among others [`ManageError::WouldWiden`] when the key could do more afterwards and the act
@@ -146,7 +158,7 @@ fn apply(attempt: &mut Attempt<'_>, edit: &EditKey) -> Result<KeyInfo, ManageErr
     let mut family = before.family.clone();
     if !fields.is_empty() {
         family = attempt.settled_by_sound_clock(&before);
-        family.key = KeyRecord { open_rotation: family.key.open_rotation, ..edited };
+        family.key = edit.apply(&family.key);
         before.write(&family, &mut attempt.changeset);
         let event = Event::of_subject(attempt.t, EventKind::KeyEdited, attempt.context, &fields.join(", "));
         attempt.changeset.record(Event { key: Some(edit.key), owner: Some(family.key.owner), ..event });
@@ -184,6 +196,7 @@ fn changed(before: &KeyRecord, after: &KeyRecord) -> Vec<&'static str> {
         ("role", before.role != after.role),
         ("limits", before.limits != after.limits),
         ("networks", before.networks != after.networks),
+        ("policy", before.policy != after.policy),
     ];
     fields.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }

@@ -11,11 +11,11 @@ use crate::id::{KeyId, RotationId, VersionNo};
 use crate::lifecycle::{self, RotationOrder};
 use crate::manager::KeyManager;
 use crate::manager::act::{Act, Attempt, replayed};
-use crate::manager::issue::mint;
 use crate::manager::revoke::delete_sealed_copies;
 use crate::manager::rotate::{RotatedKey, enabled_owner};
 use crate::records::{Records, read};
 use crate::request::Operation;
+use crate::rotate::mint;
 use crate::store::{RowFilter, RowKind};
 use crate::token::{Locator, PresentedToken};
 use crate::validate::Mark;
@@ -104,7 +104,7 @@ fn is_secret_of(records: &Records, token: &PresentedToken<'_>, version: &Version
     })
 }
 
-fn by_locator(records: &Records, locator: Locator) -> Result<Option<VersionRecord>, ManageError> {
+pub(super) fn by_locator(records: &Records, locator: Locator) -> Result<Option<VersionRecord>, ManageError> {
     let mut found = None;
     records.store.find(RowKind::Version, locator.as_str(), &mut |row| {
         found = Some(read::<VersionRecord>(&row, &records.keyring));

@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::digest::SecretDigest;
+use crate::due;
 use crate::error::{ManageError, ReadError};
 use crate::event::{Event, EventKind};
 use crate::id::{KeyId, KeyName, OwnerId, RoleName, VersionNo};
 use crate::key::{KeyRecord, Metadata};
-use crate::keyring::Keyring;
-use crate::lifecycle::{self, LifecycleError, Minted};
+use crate::lifecycle::{self, LifecycleError};
 use crate::limit::Limits;
 use crate::manager::act::{Act, Attempt, Urgency, replayed};
 use crate::network::Networks;
@@ -19,6 +18,7 @@ use crate::owner::{OwnerRecord, RoleRecord};
 use crate::policy::RotationPolicy;
 use crate::records::{KeyState, Record, insert_family};
 use crate::request::Operation;
+use crate::rotate::mint;
 use crate::scope::ScopeSet;
 use crate::store::{AuditQuery, RowFilter, RowKind};
 use crate::text::TextError;
@@ -48,6 +48,8 @@ pub struct NewKey {
     not_before: Option<Timestamp>,
     hard_end: Option<Timestamp>,
     never_expires: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    auto_rotation: Option<bool>,
 }
 
 impl NewKey {
@@ -70,6 +72,7 @@ impl NewKey {
             not_before: None,
             hard_end: None,
             never_expires: false,
+            auto_rotation: None,
         })
     }
 
@@ -113,6 +116,12 @@ impl NewKey {
     /// A complete policy of its own, in place of the deployment's.
     pub fn policy(mut self, policy: RotationPolicy) -> Self {
         self.policy = Some(policy);
+        self
+    }
+
+    /// Whether the key rotates by itself. Default: as its owner and the deployment say, which is no unless they say so.
+    pub fn auto_rotation(mut self, on: bool) -> Self {
+        self.auto_rotation = Some(on);
         self
     }
 
@@ -160,17 +169,6 @@ pub struct IssuedKey {
     pub token: SecretToken,
     /// When the version ends; `None` is never.
     pub valid_until: Option<Timestamp>,
-}
-
-/// A fresh token, with what its version stores of it.
-pub(crate) fn mint(keyring: &Keyring, prefix: Prefix) -> Result<(SecretToken, Minted), ManageError> {
-    let token = SecretToken::generate(prefix)?;
-    let keys = keyring.current_keys();
-    let presented =
-        token.presented().ok_or(TextError::Syntax { field: "token", form: "of a fresh token" })?;
-    let digest = SecretDigest::of(&presented, keyring.current(), keys);
-    let minted = Minted { locator: token.locator(), digest, fingerprint: digest.fingerprint(keys) };
-    Ok((token, minted))
 }
 
 impl Act<'_> {
@@ -230,9 +228,17 @@ fn issue(attempt: &mut Attempt<'_>, new: &NewKey, prefix: Prefix) -> Result<Issu
         never_expires: new.never_expires,
         hard_end: new.hard_end,
         revoked_at: None,
+        auto_rotation: new.auto_rotation,
+        rotates: false,
+        lapsed: false,
+        next_attempt_at: None,
+        successor_by: None,
         open_rotation: None,
     };
     let policy = policy.unwrap_or(settings.policy);
+    let owner = attempt.records.get::<OwnerRecord>(new.owner.as_str())?.map(|owner| owner.record);
+    let rotates = due::rotates(&key, owner.as_ref(), &settings);
+    let key = KeyRecord { rotates, ..key };
     let (family, transitions) = lifecycle::issue(key, new.not_before, minted, &policy, attempt.t)?;
     insert_family(&family, &mut attempt.changeset);
     attempt.record(&transitions, &family);

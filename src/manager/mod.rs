@@ -1,6 +1,8 @@
 //! The manager: every act on keys, and the tick.
 
 mod act;
+mod adoption;
+mod claim;
 mod edit;
 mod emergency;
 mod issue;
@@ -10,7 +12,9 @@ mod purge;
 mod restore;
 mod revoke;
 mod rotate;
+mod schedule;
 mod settings;
+mod tick;
 mod usage;
 mod view;
 
@@ -26,14 +30,16 @@ use crate::keyring::Keyring;
 use crate::owner::RoleRecord;
 use crate::policy::{DeploymentSettings, OwnerLimit, RotationPolicy};
 use crate::records::{Record, Records};
-use crate::rotate::{Plan, TickReport, plan, tick};
 use crate::scope::ScopeSet;
+use crate::sink::SecretSink;
 use crate::store::{Changeset, CommitError, KeyStore, RowFilter, SealError, StoreError};
 use crate::time::Timestamp;
 use crate::token::{self, Prefix};
 use crate::validate::{Marks, Validator, ValidatorBuilder, check_keyring};
 
 pub use act::Act;
+pub use adoption::{Adoption, VersionUse};
+pub use claim::{Claim, ClaimedKey};
 pub use edit::EditKey;
 pub use emergency::{Evidence, Replace};
 pub use issue::{IssuedKey, NewKey};
@@ -43,6 +49,7 @@ pub use purge::PurgeReport;
 pub use restore::Restore;
 pub use revoke::{Revoke, RevokeTarget};
 pub use rotate::{RollBack, RotateNow, RotatedKey};
+pub use schedule::AutoRotation;
 pub use usage::{
     DenialReport, KeyUsage, TopKeys, UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionUsage,
 };
@@ -64,6 +71,7 @@ struct Inner {
     /// As it was found when the store was opened.
     store: StoreId,
     marks: Arc<Marks>,
+    sink: Option<Arc<dyn SecretSink>>,
 }
 
 /// Builds a [`KeyManager`].
@@ -74,6 +82,7 @@ pub struct KeyManagerBuilder {
     prefixes: Vec<Prefix>,
     seed: DeploymentSettings,
     roles: Vec<RoleRecord>,
+    sink: Option<Arc<dyn SecretSink>>,
 }
 
 impl KeyManagerBuilder {
@@ -98,6 +107,13 @@ impl KeyManagerBuilder {
         self
     }
 
+    /// Whether keys of an empty store rotate by themselves, unless something else is said of them or their owners. A store
+    /// that has been opened before keeps its word: see [`Act::set_auto_rotation`]. Default no.
+    pub fn auto_rotation(mut self, on: bool) -> Self {
+        self.seed.auto_rotation = on;
+        self
+    }
+
     /// How many keys an owner may hold, for an empty store to begin with. A store that has a limit keeps it: see
     /// [`Act::set_default_owner_limit`]. Default 10.
     pub fn owner_limit(mut self, limit: OwnerLimit) -> Self {
@@ -113,15 +129,22 @@ impl KeyManagerBuilder {
         self
     }
 
+    /// Where successors go of keys whose policy delivers into the sink. Of several processes on one store, those that tick
+    /// without one leave such deliveries to the others.
+    pub fn sink(mut self, sink: impl SecretSink) -> Self {
+        self.sink = Some(Arc::new(sink));
+        self
+    }
+
     /// Opens the store; an empty one is founded with the settings given here.
     ///
     /// # Errors
     /// [`OpenError`]: among others when the keyring is not the one that wrote the store. Nothing was changed then.
     pub fn open(self) -> Result<KeyManager, OpenError> {
         let store = loop_found(&self)?;
-        let Self { records, clock, prefixes, .. } = self;
+        let Self { records, clock, prefixes, sink, .. } = self;
         let marks = Marks::of(store);
-        Ok(KeyManager { inner: Arc::new(Inner { records, clock, prefixes, store, marks }) })
+        Ok(KeyManager { inner: Arc::new(Inner { records, clock, prefixes, store, marks, sink }) })
     }
 
     fn founding(&self) -> Result<Changeset, ManageError> {
@@ -160,9 +183,6 @@ fn loop_found(builder: &KeyManagerBuilder) -> Result<StoreId, OpenError> {
 }
 
 impl KeyManager {
-    /// How many due keys one tick takes up.
-    const TICK_LIMIT: usize = 1_000;
-
     /// Begins a manager on a store, with the host's master keys.
     pub fn builder(store: impl KeyStore, keyring: Keyring) -> KeyManagerBuilder {
         KeyManagerBuilder {
@@ -171,6 +191,7 @@ impl KeyManager {
             prefixes: vec![Prefix::default()],
             seed: DeploymentSettings::default(),
             roles: Vec::new(),
+            sink: None,
         }
     }
 
@@ -198,23 +219,6 @@ impl KeyManager {
     /// Begins a validator on the same store, with the same clock.
     pub fn validator_builder(&self) -> ValidatorBuilder {
         Validator::from_records(self.inner.records.clone(), Arc::clone(&self.inner.clock))
-    }
-
-    /// One bounded step of everything that is due now. Call it every minute or so, and again while it reports
-    /// `more`; from as many processes as you like. Deadlines hold without it: a tick only records them.
-    ///
-    /// # Errors
-    /// [`ManageError`] when the store failed; what was not done is still due.
-    pub fn tick(&self) -> Result<TickReport, ManageError> {
-        tick(&self.inner.records, self.inner.clock.now(), Self::TICK_LIMIT)
-    }
-
-    /// What a tick at `now` would attempt on the store as it is; nothing is written.
-    ///
-    /// # Errors
-    /// [`ManageError`] when the store cannot be read.
-    pub fn plan(&self, now: Timestamp) -> Result<Plan, ManageError> {
-        plan(&self.inner.records, now, Self::TICK_LIMIT)
     }
 
     /// The library's own time: the clock's, but never before the high-water mark that ticks have recorded.

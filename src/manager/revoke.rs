@@ -14,6 +14,7 @@ use crate::seal::SealedCopy;
 use crate::store::{RowFilter, RowKind};
 use crate::time::Timestamp;
 use crate::validate::Mark;
+use crate::version::VersionRecord;
 
 /// What to revoke: a whole key, one version of it, or all keys of an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -193,7 +194,10 @@ pub(crate) fn revoke_version(
     if family != before.family {
         before.write(&family, &mut attempt.changeset);
         attempt.record(&transitions, &family);
-        delete_sealed_copies(attempt, key, |copy| copy.version == number)?;
+        // A successor that waited may go along.
+        delete_sealed_copies(attempt, key, |copy| {
+            family.version(copy.version).is_none_or(VersionRecord::is_ended)
+        })?;
     }
     Ok(())
 }
@@ -249,17 +253,7 @@ pub(crate) fn delete_sealed_copies(
     key: KeyId,
     concerns: impl Fn(&SealedCopy) -> bool,
 ) -> Result<(), ManageError> {
-    let parent = key.to_string();
-    for copy in attempt.records.scan::<SealedCopy>(RowFilter::Parent(&parent), usize::MAX)? {
-        match copy {
-            Ok(copy) if concerns(&copy.record) => {
-                attempt.changeset.delete(SealedCopy::KIND, copy.record.row_id(), copy.revision);
-            }
-            Ok(_) | Err(ReadError::Tampered { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+    Ok(attempt.records.delete_sealed(&mut attempt.changeset, key, concerns)?)
 }
 
 fn set_suspended(attempt: &mut Attempt<'_>, owner: OwnerId, suspended: bool) -> Result<(), ManageError> {

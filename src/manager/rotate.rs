@@ -7,12 +7,13 @@ use crate::id::{KeyId, RotationId, VersionNo};
 use crate::key::KeyRecord;
 use crate::lifecycle::{self, Family, LifecycleError, RotationOrder, Transition};
 use crate::manager::act::{Act, Attempt, Urgency, replayed};
-use crate::manager::issue::{claim_place, mint};
+use crate::manager::issue::claim_place;
 use crate::manager::revoke::delete_sealed_copies;
 use crate::manager::view::{KeyInfo, key_info, look};
 use crate::owner::OwnerRecord;
 use crate::policy::RotationPolicy;
 use crate::request::Operation;
+use crate::rotate::mint;
 use crate::time::Timestamp;
 use crate::token::SecretToken;
 use crate::version::VersionRecord;
@@ -92,7 +93,7 @@ pub struct RotatedKey {
 impl RotatedKey {
     pub(crate) fn new(family: &Family, version: VersionNo, token: SecretToken) -> Self {
         let until = |number| family.version(number).and_then(|version| family.end(version));
-        let of_new = |rotation: &&crate::rotation::RotationRecord| rotation.new == version;
+        let of_new = |rotation: &&crate::rotation::RotationRecord| rotation.new == Some(version);
         let old_version = family.rotations.iter().rfind(of_new).and_then(|rotation| rotation.old);
         Self {
             key: family.key.id,
@@ -209,6 +210,11 @@ fn rotate(attempt: &mut Attempt<'_>, how: RotateNow) -> Result<RotatedKey, Manag
     let transitions = lifecycle::rotate(&mut family, order, minted, &policy, attempt.t)?;
     before.write(&family, &mut attempt.changeset);
     attempt.record(&transitions, &family);
+    if how.supersede {
+        delete_sealed_copies(attempt, how.key, |copy| {
+            family.version(copy.version).is_none_or(VersionRecord::is_ended)
+        })?;
+    }
     let version = family.versions.last().map_or(VersionNo::FIRST, |version| version.number);
     attempt.concerns(how.key, Some(version));
     attempt.keep_for_replay(&token, how.key, version)?;

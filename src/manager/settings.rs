@@ -87,7 +87,7 @@ impl Act<'_> {
     pub fn confirm_clock(self, now: Timestamp) -> Result<(), ManageError> {
         self.perform(
             &Operation::new("confirm_clock", &now),
-            Urgency::Ordinary,
+            Urgency::Always,
             |attempt| {
                 let (mark, clock) = (attempt.records.head()?.high_water, attempt.clock);
                 if now <= mark || now > clock {
@@ -159,7 +159,11 @@ impl Act<'_> {
 }
 
 /// Writes a record where it differs from what is stored; says whether it did.
-fn put<R: Record + PartialEq>(attempt: &mut Attempt<'_>, record: &R, stored: Option<Stored<R>>) -> bool {
+pub(super) fn put<R: Record + PartialEq>(
+    attempt: &mut Attempt<'_>,
+    record: &R,
+    stored: Option<Stored<R>>,
+) -> bool {
     match stored {
         Some(stored) if stored.record == *record => return false,
         Some(stored) => attempt.changeset.replace(record.draft(), stored.revision),

@@ -131,7 +131,7 @@ fn series(sums: &Sums) -> UsageSeries {
 
 impl KeyManager {
     /// How long a process may be silent before reports stop waiting for it.
-    const SILENCE: Duration = Duration::from_secs(86_400);
+    pub(super) const SILENCE: Duration = Duration::from_secs(86_400);
 
     /// Up to when usage is complete, and which validating processes have flushed how far.
     ///

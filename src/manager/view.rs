@@ -9,7 +9,7 @@ use crate::digest::Fingerprint;
 use crate::error::{ManageError, ReadError};
 use crate::id::{KeyId, KeyName, OwnerId, RoleName, VersionNo};
 use crate::key::{KeyRecord, Metadata};
-use crate::lifecycle::{Family, Refusal, Validity};
+use crate::lifecycle::{self, Family, Refusal, Validity};
 use crate::limit::{Limits, QuotaRecord};
 use crate::manager::KeyManager;
 use crate::network::Networks;
@@ -60,6 +60,10 @@ pub struct VersionInfo {
     pub not_before: Timestamp,
     /// When it stops validating; `None` is never.
     pub ends_at: Option<Timestamp>,
+    /// When it became the version that clients should use.
+    pub activated_at: Option<Timestamp>,
+    /// When its first use was recorded, where that was awaited: after a claim, or where the policy counts from it.
+    pub first_used_at: Option<Timestamp>,
     /// Since when it is superseded.
     pub deprecated_at: Option<Timestamp>,
     /// When it ended.
@@ -93,8 +97,14 @@ pub struct KeyInfo {
     pub networks: Option<Networks>,
     /// What the host keeps with it.
     pub metadata: Metadata,
-    /// Its own policy, where it has one.
+    /// Its own policy, where it has one; see [`KeyManager::policy_of`].
     pub policy: Option<RotationPolicy>,
+    /// Whether it rotates by itself, by what is said of it, its owner and the deployment, as far as that has reached it.
+    pub rotates: bool,
+    /// Whether nobody took a successor over in time: none is made any more until somebody rotates or schedules.
+    pub lapsed: bool,
+    /// When its next rotation begins by itself, where one does and none is open.
+    pub next_rotation_at: Option<Timestamp>,
     /// What can be said of it as a whole.
     pub status: KeyStatus,
     /// When it was issued.
@@ -151,6 +161,8 @@ pub(crate) fn key_info(family: &Family, owner: &OwnerRecord, t: Timestamp) -> Ke
         issued_at: version.issued_at,
         not_before: version.not_before,
         ends_at: now.end(version),
+        activated_at: version.activated_at,
+        first_used_at: version.first_used_at,
         deprecated_at: version.deprecated_at,
         ended_at: version.ended_at,
         end_reason: version.end_reason,
@@ -167,6 +179,9 @@ pub(crate) fn key_info(family: &Family, owner: &OwnerRecord, t: Timestamp) -> Ke
         networks: now.key.networks.clone(),
         metadata: now.key.metadata.clone(),
         policy: now.key.policy,
+        rotates: now.key.rotates,
+        lapsed: now.key.lapsed,
+        next_rotation_at: lifecycle::rotation_due(&now),
         status,
         issued_at: now.key.issued_at,
         hard_end: now.key.hard_end,
@@ -247,6 +262,15 @@ impl KeyManager {
     /// [`ManageError::UnknownKey`], or that the store cannot be read or believed.
     pub fn get(&self, key: KeyId) -> Result<KeyInfo, ManageError> {
         look(&self.inner.records, key, self.now()?)
+    }
+
+    /// The policy that a key lives by: its own, or else the deployment's.
+    ///
+    /// # Errors
+    /// As of [`KeyManager::get`].
+    pub fn policy_of(&self, key: KeyId) -> Result<RotationPolicy, ManageError> {
+        let own = self.get(key)?.policy;
+        own.map_or_else(|| Ok(self.settings()?.policy), Ok)
     }
 
     /// How many uses of a key's quota are not leased to any process in the present period; `None` where the key has no

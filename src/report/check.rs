@@ -109,9 +109,11 @@ struct Told {
 impl Told {
     fn hear(&mut self, event: &Event) {
         let state = match event.kind {
-            EventKind::KeyIssued | EventKind::VersionIssued | EventKind::VersionReactivated => {
-                Some((Stage::Active, None))
-            }
+            EventKind::KeyIssued
+            | EventKind::VersionIssued
+            | EventKind::VersionActivated
+            | EventKind::VersionReactivated => Some((Stage::Active, None)),
+            EventKind::VersionMinted => Some((Stage::Pending, None)),
             EventKind::VersionDeprecated => Some((Stage::Deprecated, None)),
             EventKind::VersionEnded => Some((Stage::Ended, event.end_reason)),
             _ => None,

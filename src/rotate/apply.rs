@@ -1,16 +1,25 @@
 //! Applying: what is due is written, in batches of one commit each.
 
+use std::ops::ControlFlow;
+use std::time::Duration;
+
 use crate::actor::Context;
 use crate::crypto;
 use crate::due;
 use crate::error::{ManageError, ReadError};
 use crate::event::{Event, EventKind};
-use crate::id::RequestId;
-use crate::records::{Records, StoredFamily};
-use crate::rotate::plan::{ClockState, Due, clock_state, due, family, next_due};
-use crate::store::{Changeset, CommitError};
+use crate::id::{KeyId, RequestId, RotationId};
+use crate::key::KeyRecord;
+use crate::lifecycle::{Family, RotationOrder, Transition};
+use crate::policy::SweepRecord;
+use crate::records::{Record as _, Records, StoredFamily, read};
+use crate::rotate::lookup::Lookup;
+use crate::rotate::mint::mint;
+use crate::rotate::plan::{ClockState, Due, DueKey, PlannedDelivery, clock_state, due, family, next_due};
+use crate::seal::SealedCopy;
+use crate::store::{Changeset, CommitError, RowFilter, RowKind};
 use crate::time::Timestamp;
-use crate::version::EndReason;
+use crate::version::{EndReason, VersionRecord};
 
 /// What a tick did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +29,18 @@ pub struct TickReport {
     pub at: Timestamp,
     /// How the clock stood: unless [`ClockState::Steady`], nothing was written.
     pub clock: ClockState,
+    /// Rotations that began: a successor was made, or its time announced.
+    pub started: usize,
+    /// Successors offered to the sink: they validate from then on.
+    pub offered: usize,
+    /// Successors that became active.
+    pub activated: usize,
+    /// Rotations recorded as failed: nobody took the successor over.
+    pub failed: usize,
+    /// Keys for which nothing is made any more until somebody acts.
+    pub lapsed: usize,
+    /// Deliveries to the sink that were tried again.
+    pub retried: usize,
     /// Versions recorded as expired.
     pub expired: usize,
     /// Versions recorded as retired: their grace was over.
@@ -30,7 +51,8 @@ pub struct TickReport {
     pub cleaned: usize,
     /// Counts moved to the hours, days and totals in which they are kept.
     pub rolled_up: usize,
-    /// Due things left to another process that was at them too, or to the next tick.
+    /// Due things left to another process that was at them too, or to a later tick: also rotations whose owner is
+    /// suspended.
     pub deferred: usize,
     /// Due rows left alone because they were edited, or written under a master key that is not held.
     pub faults: usize,
@@ -42,6 +64,10 @@ pub struct TickReport {
 
 /// How many keys one commit settles.
 const BATCH: usize = 250;
+/// How long after the last moment to claim it a sealed secret is kept at most.
+const SEALED_KEPT: Duration = Duration::from_secs(86_400);
+/// How many keys one step of a sweep looks at.
+const SWEPT: usize = 500;
 /// How many counts one commit rolls up, so that nobody waits long for it; and how many such commits a tick makes.
 const ROLL_UP: usize = 2_000;
 const ROLL_UPS: usize = 10;
@@ -50,12 +76,22 @@ const ATTEMPTS: usize = 20;
 /// Deletions that the feed keeps for followers; one that is farther behind loads anew.
 const FEED_KEPT: u64 = 100_000;
 
-/// One bounded, idempotent step of everything that is due at `now`.
-pub(crate) fn tick(records: &Records, now: Timestamp, limit: usize) -> Result<TickReport, ManageError> {
+/// One bounded, idempotent step of everything that is due at `now`, and the deliveries to the sink that are due after it.
+pub(crate) fn tick(
+    records: &Records,
+    now: Timestamp,
+    limit: usize,
+) -> Result<(TickReport, Vec<PlannedDelivery>), ManageError> {
     let mark = records.head()?.high_water;
     let mut report = TickReport {
         at: now,
         clock: clock_state(now, mark),
+        started: 0,
+        offered: 0,
+        activated: 0,
+        failed: 0,
+        lapsed: 0,
+        retried: 0,
         expired: 0,
         retired: 0,
         completed: 0,
@@ -67,20 +103,23 @@ pub(crate) fn tick(records: &Records, now: Timestamp, limit: usize) -> Result<Ti
         more: false,
     };
     if report.clock != ClockState::Steady {
-        return Ok(report);
+        return Ok((report, Vec::new()));
     }
-    let found = due(records, now, limit)?;
+    let mut lookup = Lookup::new(records)?;
+    let found = due(records, &mut lookup, now, limit)?;
     (report.faults, report.more) = (found.faults, found.more);
-    let Due { families, leftovers, .. } = found;
-    for batch in families.chunks(BATCH) {
-        settle(records, batch, now, &mut report)?;
+    report.deferred = found.deferred.len();
+    let Due { keys, leftovers, deliveries, .. } = found;
+    let mut conflicts = 0;
+    for batch in keys.chunks(BATCH) {
+        conflicts += settle(records, &mut lookup, batch, now, &mut report)?;
     }
     for batch in leftovers.chunks(BATCH) {
         let mut changeset = Changeset::new(&records.keyring);
         batch.iter().for_each(|(kind, id, revision)| changeset.delete(*kind, id.clone(), *revision));
         match commit(records, changeset, now)? {
             Committed::Done => report.cleaned += batch.len(),
-            Committed::Conflict => report.deferred += batch.len(),
+            Committed::Conflict => conflicts += batch.len(),
         }
     }
     // The mark moves even when nothing is due, so that a clock that goes back later is noticed.
@@ -97,18 +136,24 @@ pub(crate) fn tick(records: &Records, now: Timestamp, limit: usize) -> Result<Ti
         report.more |= step == ROLL_UPS;
     }
     records.store.scrub()?;
-    report.more |= report.deferred > 0;
+    report.more |= sweep(records, &mut lookup, now)?;
+    report.more |= conflicts > 0;
+    report.deferred += conflicts;
     report.next_due = next_due(records, now)?;
-    Ok(report)
+    Ok((report, deliveries))
 }
 
-enum Committed {
+pub(super) enum Committed {
     Done,
     Conflict,
 }
 
 /// Commits, with the mark advanced if it is behind.
-fn commit(records: &Records, mut changeset: Changeset, now: Timestamp) -> Result<Committed, ManageError> {
+pub(super) fn commit(
+    records: &Records,
+    mut changeset: Changeset,
+    now: Timestamp,
+) -> Result<Committed, ManageError> {
     let head = records.store.head()?.ok_or(ReadError::NotFounded)?;
     let body = head.read(&records.keyring).map_err(ReadError::of_head)?;
     if body.high_water < now {
@@ -136,42 +181,131 @@ fn tick_name() -> Result<RequestId, ManageError> {
     Ok(RequestId::new(format!("tick_{}", crate::encode::hex(&crypto::random_bytes::<8>()?)))?)
 }
 
-/// Records what time has made of these keys; those that another process settled meanwhile are found settled.
+/// Records what time has made of these keys; those that another process settled meanwhile are found settled. Returns how
+/// many were left, because others were at them again and again.
 fn settle(
     records: &Records,
-    due: &[StoredFamily],
+    lookup: &mut Lookup<'_>,
+    due: &[DueKey],
     now: Timestamp,
     report: &mut TickReport,
-) -> Result<(), ManageError> {
+) -> Result<usize, ManageError> {
     let context = Context::system();
-    let mut current: Vec<StoredFamily> = due.to_vec();
-    for _ in 0..ATTEMPTS {
+    let mut current: Vec<StoredFamily> = due.iter().map(|key| key.stored.clone()).collect();
+    for attempt in 0..ATTEMPTS {
         let mut changeset = Changeset::new(&records.keyring);
-        let mut events = Vec::new();
+        let (mut events, mut lapsed) = (Vec::new(), 0);
+        lookup.begin(attempt > 0);
         for stored in &current {
-            let mut after = stored.family.clone();
-            let transitions = due::plan(&mut after, now);
-            if !transitions.is_empty() {
-                stored.write(&after, &mut changeset);
-                events.extend(transitions.iter().map(|step| Event::of_key(now, step, &after, &context)));
-            }
+            let Some((after, transitions)) = decide(records, lookup, stored, now, &mut changeset)? else {
+                continue;
+            };
+            lapsed += usize::from(after.key.lapsed && !stored.family.key.lapsed);
+            events.extend(transitions.iter().map(|step| Event::of_key(now, step, &after, &context)));
         }
         events.iter().for_each(|event| changeset.record(event.clone()));
         if let Committed::Done = commit(records, changeset, now)? {
-            let count = |wanted: fn(&Event) -> bool| events.iter().filter(|event| wanted(event)).count();
-            report.expired += count(|event| event.end_reason == Some(EndReason::Expired));
-            report.retired += count(|event| event.end_reason == Some(EndReason::Retired));
-            report.completed += count(|event| event.kind == EventKind::RotationCompleted);
-            return Ok(());
+            let count = |wanted: EventKind| events.iter().filter(|event| event.kind == wanted).count();
+            let ended = |reason| events.iter().filter(|event| event.end_reason == Some(reason)).count();
+            report.started += count(EventKind::RotationStarted);
+            report.offered += count(EventKind::VersionOffered);
+            report.activated += count(EventKind::VersionActivated);
+            report.failed += count(EventKind::RotationFailed);
+            report.completed += count(EventKind::RotationCompleted);
+            report.expired += ended(EndReason::Expired);
+            report.retired += ended(EndReason::Retired);
+            report.lapsed += lapsed;
+            return Ok(0);
         }
         current.clear();
-        for stored in due {
-            match family(records, stored.family.key.id)? {
+        for key in due {
+            match family(records, key.stored.family.key.id)? {
                 Some(stored) => current.push(stored),
                 None => report.faults += 1,
             }
         }
     }
-    report.deferred += due.len();
-    Ok(())
+    Ok(due.len())
+}
+
+/// Decides what time has made of one key, and writes it into the changeset, with the secret that was made, sealed.
+fn decide(
+    records: &Records,
+    lookup: &mut Lookup<'_>,
+    stored: &StoredFamily,
+    now: Timestamp,
+    changeset: &mut Changeset,
+) -> Result<Option<(Family, Vec<Transition>)>, ManageError> {
+    let mut after = stored.family.clone();
+    let (key, prefix) = (after.key.id, after.key.prefix);
+    let mut fresh = None;
+    let outcome = lookup.plan(&mut after, now, |minted| {
+        let order = RotationOrder::planned(RotationId::new(now, crypto::random_bytes()?));
+        if !minted {
+            return Ok((order, None));
+        }
+        let (token, minted) = mint(&records.keyring, prefix)?;
+        fresh = Some(token);
+        Ok((order, Some(minted)))
+    })?;
+    if after == stored.family {
+        return Ok(None);
+    }
+    stored.write(&after, changeset);
+    lookup.rely(&after.key, &outcome.transitions, changeset);
+    let withdrawn: Vec<_> = stored.family.versions.iter().filter(|version| version.is_waiting()).collect();
+    let is_over = |number| after.version(number).is_none_or(VersionRecord::is_ended);
+    if withdrawn.iter().any(|version| is_over(version.number)) {
+        records.delete_sealed(changeset, key, |copy| is_over(copy.version))?;
+    }
+    if let (Some(token), Some(version)) = (fresh, after.versions.last()) {
+        // It goes with its rotation; whoever ends that otherwise leaves it to a later tick.
+        let claim_by = after.open_rotation().and_then(|open| open.claim_by).unwrap_or(now);
+        let until = claim_by.plus(SEALED_KEPT).unwrap_or(Timestamp::MAX);
+        let copy = SealedCopy::for_claim(&records.keyring, &token, key, version.number, until)?;
+        changeset.insert(copy.draft());
+    }
+    Ok(Some((after, outcome.transitions)))
+}
+
+/// Carries a switch of the whole deployment on to the next keys; says whether there are more.
+fn sweep(records: &Records, lookup: &mut Lookup<'_>, now: Timestamp) -> Result<bool, ManageError> {
+    let stored = match records.get::<SweepRecord>(SweepRecord::ROW_ID) {
+        Ok(Some(stored)) => stored,
+        Ok(None) | Err(ReadError::Tampered { .. } | ReadError::KeyringBehind(_)) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let after = stored.record.after.map(|key| key.to_string());
+    let mut keys = Vec::new();
+    records.store.scan(RowKind::Key, RowFilter::All { after: after.as_deref() }, &mut |row| {
+        if keys.len() == SWEPT {
+            return ControlFlow::Break(());
+        }
+        keys.push((row.id.parse::<KeyId>().ok(), read::<KeyRecord>(&row, &records.keyring).ok()));
+        ControlFlow::Continue(())
+    })?;
+    let mut changeset = Changeset::new(&records.keyring);
+    lookup.begin(true);
+    for key in keys.iter().filter_map(|(_, key)| key.as_ref()).map(|key| &key.record) {
+        let rotates = lookup.rotates(key)?;
+        if rotates == key.rotates || key.revoked_at.is_some() {
+            continue;
+        }
+        let Some(stored) = family(records, key.id)? else { continue };
+        let mut after = stored.family.clone();
+        due::switch(&mut after, rotates, now);
+        if after != stored.family {
+            stored.write(&after, &mut changeset);
+        }
+    }
+    let last = keys.iter().filter_map(|(id, _)| *id).next_back();
+    if keys.len() == SWEPT {
+        let record = SweepRecord { after: last, ..stored.record };
+        changeset.replace(record.draft(), stored.revision);
+    } else {
+        changeset.delete(SweepRecord::KIND, SweepRecord::ROW_ID, stored.revision);
+    }
+    commit(records, changeset, now)?;
+    // Where somebody was in the way, the next tick goes on from the same place.
+    Ok(true)
 }

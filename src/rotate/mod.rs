@@ -4,9 +4,18 @@
 //! the revisions that it was decided on, and whoever comes second decides again and finds nothing left.
 
 mod apply;
+mod deliver;
+mod first_use;
+mod lookup;
+mod mint;
 mod plan;
+mod simulate;
 
 pub use apply::TickReport;
 pub(crate) use apply::tick;
-pub use plan::{ClockState, Plan};
-pub(crate) use plan::{clock_state, plan};
+pub(crate) use deliver::deliver;
+pub(crate) use first_use::record_first_uses;
+pub(crate) use mint::mint;
+pub use plan::{ClockState, Plan, PlannedDelivery, Unsettled};
+pub(crate) use plan::{clock_state, next_due, plan};
+pub use simulate::{ClientBehaviour, Simulation};

@@ -46,6 +46,8 @@ pub(crate) struct KeyFacts {
     pub(crate) traits: Traits,
     pub(crate) revoked: bool,
     pub(crate) issued_at: Timestamp,
+    /// Until when whoever holds the current version can claim its successor, while one waits.
+    pub(crate) successor_by: Option<Timestamp>,
 }
 
 /// One change of what is followed.
@@ -142,6 +144,8 @@ fn key_facts(row: &RowRef<'_>, key: KeyId, keyring: &Keyring) -> Result<KeyFacts
         issued_at: Timestamp,
         #[serde(default)]
         revoked_at: Option<Timestamp>,
+        #[serde(default)]
+        successor_by: Option<Timestamp>,
     }
     row.verify(keyring).map_err(|fault| ReadError::of_row(fault, row.kind, row.id))?;
     let tampered = || ReadError::Tampered { kind: row.kind, id: row.id.to_owned() };
@@ -151,5 +155,6 @@ fn key_facts(row: &RowRef<'_>, key: KeyId, keyring: &Keyring) -> Result<KeyFacts
     }
     let Body { owner, prefix, scopes, role, limits, networks, issued_at, revoked_at, .. } = body;
     let traits = Traits { prefix, scopes, role, limits, networks };
-    Ok(KeyFacts { owner, traits, revoked: revoked_at.is_some(), issued_at })
+    let successor_by = body.successor_by;
+    Ok(KeyFacts { owner, traits, revoked: revoked_at.is_some(), issued_at, successor_by })
 }

@@ -1,13 +1,18 @@
 //! What validation counts: kept in memory, handed to the store by a flush.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 
 use crate::id::{KeyId, VersionNo};
+use crate::records::Records;
+use crate::rotate::record_first_uses;
 use crate::store::{CountedReason, KeyStore, StoreError, UsageBatch, UsageCounts, UsageEntry};
 use crate::time::Timestamp;
 use crate::validate::denial::Denial;
 use crate::validate::follow::Follower;
+
+/// How many first uses one commit records.
+const FIRST_USES: usize = 100;
 
 /// The grants of a version since they were last asked for.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +21,8 @@ pub(crate) struct Granted {
     pub(crate) version: VersionNo,
     pub(crate) allowed: u64,
     pub(crate) last_used: Option<Timestamp>,
+    /// Whether the version's first use was not recorded yet.
+    pub(crate) is_first: bool,
 }
 
 /// Denials of each version by reason.
@@ -28,6 +35,8 @@ pub(crate) struct Counts {
     denied: [Mutex<Denied>; Self::STRIPES],
     /// Held while a batch is handed over: a store takes those of one writer only in their order.
     outgoing: Mutex<Outgoing>,
+    /// Versions of which a first use was seen and is still to be recorded.
+    first: Mutex<BTreeSet<(KeyId, VersionNo)>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +66,7 @@ impl Counts {
     pub(crate) fn new(writer: String) -> Self {
         // Room enough, so that to deny allocates nothing either.
         let denied = std::array::from_fn(|_| Mutex::new(HashMap::with_capacity(Self::ROOM)));
-        Self { writer, denied, outgoing: Mutex::default() }
+        Self { writer, denied, outgoing: Mutex::default(), first: Mutex::default() }
     }
 
     /// Counts a denial of a version whose secret was presented; others are nobody's.
@@ -78,9 +87,11 @@ impl Counts {
     /// Takes out all that was counted, by key and version.
     fn take(&self, follower: &Follower) -> Vec<UsageEntry> {
         let granted = follower.with_keeper(|keeper| keeper.take_counts(&follower.replica));
+        let first = granted.iter().filter(|granted| granted.is_first);
+        self.with_first(|seen| seen.extend(first.map(|granted| (granted.key, granted.version))));
         let mut counted: Vec<_> = granted
             .into_iter()
-            .map(|Granted { key, version, allowed, last_used }| (key, version, None, allowed, last_used))
+            .map(|Granted { key, version, allowed, last_used, .. }| (key, version, None, allowed, last_used))
             .collect();
         for stripe in &self.denied {
             let mut stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,6 +116,20 @@ impl Counts {
             }
         }
         entries
+    }
+
+    fn with_first<T>(&self, look: impl FnOnce(&mut BTreeSet<(KeyId, VersionNo)>) -> T) -> T {
+        look(&mut self.first.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Records the first uses that were seen; those that cannot be recorded now are kept for the next time.
+    pub(crate) fn record_first_uses(&self, records: &Records, now: Timestamp) -> Result<(), StoreError> {
+        let seen: Vec<_> = self.with_first(|seen| seen.iter().copied().collect());
+        for batch in seen.chunks(FIRST_USES) {
+            let recorded = record_first_uses(records, batch, now)?;
+            self.with_first(|seen| seen.retain(|version| !recorded.contains(version)));
+        }
+        Ok(())
     }
 
     /// Hands all counts to the store, in one batch, which also tells that there are no more of before `now`; when the store

@@ -32,8 +32,10 @@ mod word {
     pub(super) const KEY: usize = 8;
     /// The numbers of owner and profile; with a key that is not believed, the generation that is missing.
     pub(super) const OWNER: usize = 10;
-    /// When the version was superseded, and the [`CellKind`](super::CellKind).
+    /// When the version was superseded, or, with [`WAITS`], until when its successor can be claimed; and the
+    /// [`CellKind`](super::CellKind).
     pub(super) const DEPRECATED: usize = 11;
+    pub(super) const WAITS: u64 = 32;
     pub(super) const CELL: usize = 12;
     pub(super) const ALLOWED: usize = 13;
     pub(super) const LAST_USED: usize = 14;
@@ -75,6 +77,8 @@ small! {
         Tampered = 8,
         /// The row was written under a generation that is not held.
         Behind = 9,
+        /// Handed over, and its first use is still to be recorded; at its end it expires.
+        Fresh = 10,
     }
 }
 
@@ -88,6 +92,7 @@ impl State {
             (Some(EndReason::Retired), Stage::Ended) => Self::Retired,
             (_, Stage::Ended) => Self::Cancelled,
             _ if version.delivered_at.or(version.offered_at).is_none() => Self::Undelivered,
+            _ if version.awaits_use => Self::Fresh,
             _ if lifecycle::deadline_reason(version, None) == EndReason::Retired => Self::Leaving,
             _ => Self::Live,
         }
@@ -142,6 +147,8 @@ pub(crate) struct Facts {
     /// When the version ends or ended.
     pub(crate) end: Option<Timestamp>,
     pub(crate) deprecated_at: Option<Timestamp>,
+    /// Until when whoever holds the version can claim its successor, while one waits.
+    pub(crate) successor_by: Option<Timestamp>,
 }
 
 fn with_time(time: Option<Timestamp>, small: u8) -> u64 {
@@ -191,7 +198,8 @@ impl Entry {
     #[inline]
     pub(crate) fn facts(&self) -> Facts {
         let [number, end, owner] = [word::NUMBER, word::END, word::OWNER].map(|word| self.get(word));
-        let not_before = self.get(word::NOT_BEFORE);
+        let [not_before, deprecated] = [word::NOT_BEFORE, word::DEPRECATED].map(|word| self.get(word));
+        let (waits, since) = (deprecated & word::WAITS != 0, time_of(deprecated));
         Facts {
             key: self.key(),
             version: VersionNo::new(number as u32),
@@ -203,7 +211,8 @@ impl Entry {
             profile: (owner >> 32) as u32,
             not_before: time_of(not_before).unwrap_or(Timestamp::MAX),
             end: time_of(end),
-            deprecated_at: time_of(self.get(word::DEPRECATED)),
+            deprecated_at: since.filter(|_| !waits),
+            successor_by: since.filter(|_| waits),
         }
     }
 
@@ -253,7 +262,10 @@ impl Entry {
         }
         let end = version.ended_at.filter(|_| version.is_ended()).or(lifecycle::end(version, None));
         self.set(word::END, with_time(end, State::of_version(version) as u8));
-        self.set(word::DEPRECATED, with_time(version.deprecated_at, self.cell_kind() as u8));
+        // Whether a successor waits, the key's row says.
+        if version.deprecated_at.is_some() || self.get(word::DEPRECATED) & word::WAITS == 0 {
+            self.set(word::DEPRECATED, with_time(version.deprecated_at, self.cell_kind() as u8));
+        }
         let key_state = KeyState::of(self.get(word::NOT_BEFORE));
         self.set(word::NOT_BEFORE, with_time(Some(version.not_before), key_state as u8));
     }
@@ -272,10 +284,19 @@ impl Entry {
         self.set(word::OWNER, (u64::from(profile) << 32) | u64::from(owner));
     }
 
+    /// Says until when the version's successor can be claimed, unless it is superseded already.
+    pub(crate) fn set_successor(&self, by: Option<Timestamp>) {
+        let deprecated = self.get(word::DEPRECATED);
+        if deprecated & word::WAITS != 0 || time_of(deprecated).is_none() {
+            let waits = if by.is_some() { word::WAITS } else { 0 };
+            self.set(word::DEPRECATED, with_time(by, self.cell_kind() as u8) | waits);
+        }
+    }
+
     /// Where the key's limits are counted.
     #[inline]
     pub(crate) fn cell_kind(&self) -> CellKind {
-        CellKind::of(self.get(word::DEPRECATED))
+        CellKind::of(self.get(word::DEPRECATED) & !word::WAITS)
     }
 
     /// The word of the cell, as [`Entry::cell_kind`] says.
@@ -290,7 +311,7 @@ impl Entry {
     }
 
     pub(crate) fn set_cell(&self, kind: CellKind, value: u64) {
-        self.set(word::DEPRECATED, self.get(word::DEPRECATED) >> 6 << 6 | u64::from(kind as u8));
+        self.set(word::DEPRECATED, self.get(word::DEPRECATED) >> 5 << 5 | u64::from(kind as u8));
         self.set(word::CELL, value);
     }
 
@@ -311,6 +332,7 @@ impl Entry {
         let state = KeyState::of(of.get(word::NOT_BEFORE));
         let owner = of.get(word::OWNER);
         self.set_key(state, owner as u32, (owner >> 32) as u32);
+        self.set_successor(of.facts().successor_by);
     }
 
     pub(crate) fn clear(&self) {
@@ -352,7 +374,7 @@ impl Facts {
     #[inline]
     pub(crate) fn validity(&self) -> Validity {
         let ended = match self.state {
-            State::Live | State::Leaving | State::Undelivered => None,
+            State::Live | State::Fresh | State::Leaving | State::Undelivered => None,
             State::Revoked => Some(EndReason::Revoked),
             State::Expired => Some(EndReason::Expired),
             State::Retired => Some(EndReason::Retired),

@@ -59,6 +59,16 @@ impl Default for Demand<'_> {
     }
 }
 
+/// A successor that waits to be claimed with the token that was presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Successor {
+    /// Until when it can be claimed at all.
+    pub claim_by: Timestamp,
+    /// Until when the token that was presented validates, by which it can be claimed; `None` is never.
+    pub ends: Option<Timestamp>,
+}
+
 /// A token that validates: whose it is, and until when. Small, `Copy` and free of borrows; names and metadata
 /// are asked for apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +78,7 @@ pub struct Grant {
     pub(crate) owner: OwnerId,
     pub(crate) valid_until: Option<Timestamp>,
     pub(crate) deprecated_at: Option<Timestamp>,
+    pub(crate) successor_by: Option<Timestamp>,
     pub(crate) limit: Option<LimitStatus>,
 }
 
@@ -101,6 +112,13 @@ impl Grant {
     #[must_use]
     pub fn deprecated_at(&self) -> Option<Timestamp> {
         self.deprecated_at
+    }
+
+    /// The successor that waits to be claimed with this token, while one does: an unattended client learns of it by this,
+    /// and claims it before both of its dates.
+    #[must_use]
+    pub fn successor(&self) -> Option<Successor> {
+        self.successor_by.map(|claim_by| Successor { claim_by, ends: self.valid_until })
     }
 
     /// Of the key's limits, the one with the fewest uses left after this request; `None` where it has none.

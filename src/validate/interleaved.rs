@@ -77,6 +77,14 @@ fn version(n: usize, locator: Locator, round: u64) -> Change {
         offered_at: None,
         delivered_at: Some(time(0)),
         activated_at: Some(time(0)),
+        rotate_at: None,
+        claimed_by: None,
+        claim: None,
+        claim_until: None,
+        conflict_at: None,
+        awaits_use: false,
+        first_used_at: None,
+        quiet_at: None,
         deprecated_at: None,
         grace_end: None,
         compromised: false,
@@ -103,6 +111,7 @@ fn changes(locators: &[Locator], round: u64) -> Vec<Change> {
             traits: traits(),
             revoked: !round.is_multiple_of(2),
             issued_at: time(0),
+            successor_by: None,
         };
         Change::Key(KeyId::from(n as u128 + 1), told(round, facts))
     });

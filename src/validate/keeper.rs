@@ -198,11 +198,13 @@ impl Keeper {
 
     fn put_key(&mut self, replica: &Replica, key: KeyId, told: Told<KeyFacts>) {
         let Some(first) = self.first_of(replica, key) else { return };
+        let mut successor = None;
         let (state, owner, profile) = match told {
             Told::Row { revision, record } => {
                 let Some(memory) = self.memory(first) else { return };
                 match no_older(&mut memory.key, revision, record) {
-                    Ok(KeyFacts { owner, traits, revoked, issued_at }) => {
+                    Ok(KeyFacts { owner, traits, revoked, issued_at, successor_by }) => {
+                        successor = successor_by;
                         let profile = self.numbers.profile(traits, &replica.shared);
                         self.provide_cells(replica, first, profile, issued_at);
                         let state = if revoked { KeyState::Revoked } else { KeyState::Sound };
@@ -219,7 +221,10 @@ impl Keeper {
             }
             Told::Gone => (KeyState::Missing, 0, 0),
         };
-        family(replica, first).for_each(|(_, entry)| entry.set_key(state, owner, profile));
+        for (_, entry) in family(replica, first) {
+            entry.set_key(state, owner, profile);
+            entry.set_successor(successor);
+        }
     }
 
     /// Makes room for counting a key's limits, with its first version. What is counted stays, but for limits that are
@@ -436,5 +441,6 @@ fn leave(replica: &Replica, position: u32, entry: &Entry) {
 
 fn counted(entry: &Entry) -> Option<Granted> {
     let (allowed, last_used) = entry.take_counts();
-    (allowed > 0).then(|| Granted { key: entry.key(), version: entry.number(), allowed, last_used })
+    let is_first = entry.state() == State::Fresh;
+    (allowed > 0).then(|| Granted { key: entry.key(), version: entry.number(), allowed, last_used, is_first })
 }

@@ -45,7 +45,7 @@ use counts::Counts;
 pub use denial::{Denial, DenialClass, DenialReason, Unavailable};
 pub use findings::Finding;
 use follow::Follower;
-pub use grant::{Demand, Grant};
+pub use grant::{Demand, Grant, Successor};
 use leeway::Leeway;
 pub use leeway::{BoundedStaleness, StalenessError};
 pub(crate) use marks::{Mark, Marks};
@@ -231,7 +231,8 @@ impl Validator {
     /// Hands what was counted to the store, and leases anew of the quotas that keys have used up here; returns the number
     /// of versions that were counted. Call it every minute or so: an unflushed count is lost with the process, and a new
     /// key with a quota can be used here after the next flush. What was counted since the last flush belongs to the hour of
-    /// this one; a flush without counts tells that there were none.
+    /// this one; a flush without counts tells that there were none. It also records the first uses of versions, from which
+    /// the time of their predecessors may count.
     ///
     /// # Errors
     /// [`StoreError`]; the counts are kept for the next flush then, and counted once even if the store had taken them.
@@ -265,8 +266,8 @@ impl Inner {
 
     fn flush(&self) -> Result<usize, StoreError> {
         let counted = self.counts.flush(&self.follower, &*self.records.store, self.now());
-        let leased = self.lease();
-        counted.and_then(|counted| leased.map(|()| counted))
+        let (used, leased) = (self.record_first_uses(), self.lease());
+        counted.and_then(|counted| used.and(leased).map(|()| counted))
     }
 
     /// Leases anew what is used up of quotas, by a clock that is believed.
@@ -278,8 +279,18 @@ impl Inner {
         }
     }
 
+    /// Records the first uses of versions, by a clock that is believed: the old versions' time begins with them.
+    fn record_first_uses(&self) -> Result<(), StoreError> {
+        let (now, mark) = (self.clock.now(), self.follower.replica.high_water());
+        match clock_state(now, mark) {
+            ClockState::Jumped { .. } => Ok(()),
+            _ => self.counts.record_first_uses(&self.records, now.max(mark)),
+        }
+    }
+
     fn finish(&self) -> Result<(), StoreError> {
         let counted = self.counts.finish(&self.follower, &*self.records.store, self.now());
+        let counted = counted.and_then(|counted| self.record_first_uses().map(|()| counted));
         quotas::give_back(&self.follower, &self.records).and(counted.map(drop))
     }
 }

@@ -246,14 +246,14 @@ impl Site {
             .iter()
             .map(|rotation| Rotation {
                 old: rotation.old.map(VersionNo::get),
-                new: rotation.new.get(),
+                new: rotation.new.unwrap().get(),
                 status: match rotation.status {
                     RotationStatus::GracePeriod => "GracePeriod",
                     RotationStatus::Completed => "Completed",
                     RotationStatus::RolledBack => "RolledBack",
                     _ => "another status",
                 },
-                started_at: rotation.started_at.unix_micros(),
+                started_at: rotation.started_at.unwrap().unix_micros(),
                 finished_at: micros(rotation.finished_at),
             })
             .collect();

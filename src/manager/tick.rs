@@ -1,0 +1,40 @@
+//! The tick: what is due now, and the plan of what would be.
+
+use crate::error::ManageError;
+use crate::manager::{Inner, KeyManager};
+use crate::rotate::{Plan, TickReport, deliver, next_due, plan, tick};
+use crate::time::Timestamp;
+
+impl KeyManager {
+    /// How many due keys one tick takes up.
+    const TICK_LIMIT: usize = 1_000;
+    /// How many secrets one tick gives to the sink.
+    const DELIVERIES: usize = 100;
+
+    /// One bounded step of everything that is due now. Call it every minute or so, and again while it reports
+    /// `more`; from as many processes as you like. Deadlines hold without it: a tick only records them.
+    ///
+    /// # Errors
+    /// [`ManageError`] when the store failed; what was not done is still due.
+    pub fn tick(&self) -> Result<TickReport, ManageError> {
+        let Inner { records, clock, sink, .. } = &*self.inner;
+        let now = clock.now();
+        let (mut report, deliveries) = tick(records, now, Self::TICK_LIMIT)?;
+        let Some(sink) = sink else { return Ok(report) };
+        let left = deliveries.len().saturating_sub(Self::DELIVERIES);
+        for delivery in deliveries.into_iter().take(Self::DELIVERIES) {
+            deliver(records, &**sink, delivery, now, || clock.now(), &mut report)?;
+            report.next_due = next_due(records, now)?;
+        }
+        report.more |= left > 0;
+        Ok(report)
+    }
+
+    /// What a tick at `now` would attempt on the store as it is; nothing is written.
+    ///
+    /// # Errors
+    /// [`ManageError`] when the store cannot be read.
+    pub fn plan(&self, now: Timestamp) -> Result<Plan, ManageError> {
+        plan(&self.inner.records, now, Self::TICK_LIMIT)
+    }
+}
