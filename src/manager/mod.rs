@@ -1,6 +1,9 @@
 //! The manager: every act on keys, and the tick.
 
 mod act;
+mod channel;
+mod dead_letters;
+mod deliver;
 mod edit;
 mod emergency;
 mod issue;
@@ -23,6 +26,7 @@ use crate::error::{ManageError, OpenError};
 use crate::event::{Event, EventKind};
 use crate::id::{RoleName, StoreId};
 use crate::keyring::Keyring;
+use crate::notify::Channels;
 use crate::owner::RoleRecord;
 use crate::policy::{DeploymentSettings, OwnerLimit, RotationPolicy};
 use crate::records::{Record, Records};
@@ -34,6 +38,8 @@ use crate::token::{self, Prefix};
 use crate::validate::{Marks, Validator, ValidatorBuilder, check_keyring};
 
 pub use act::Act;
+pub use dead_letters::DeadLetter;
+pub use deliver::DeliveryReport;
 pub use edit::EditKey;
 pub use emergency::{Evidence, Replace};
 pub use issue::{IssuedKey, NewKey};
@@ -74,6 +80,7 @@ pub struct KeyManagerBuilder {
     prefixes: Vec<Prefix>,
     seed: DeploymentSettings,
     roles: Vec<RoleRecord>,
+    channels: Channels,
 }
 
 impl KeyManagerBuilder {
@@ -116,8 +123,11 @@ impl KeyManagerBuilder {
     /// Opens the store; an empty one is founded with the settings given here.
     ///
     /// # Errors
-    /// [`OpenError`]: among others when the keyring is not the one that wrote the store. Nothing was changed then.
-    pub fn open(self) -> Result<KeyManager, OpenError> {
+    /// [`OpenError`]: among others when the keyring is not the one that wrote the store, or a channel is named badly.
+    /// Nothing was changed then.
+    pub fn open(mut self) -> Result<KeyManager, OpenError> {
+        self.channels.check()?;
+        self.records.channels = Arc::new(std::mem::take(&mut self.channels));
         let store = loop_found(&self)?;
         let Self { records, clock, prefixes, .. } = self;
         let marks = Marks::of(store);
@@ -166,11 +176,12 @@ impl KeyManager {
     /// Begins a manager on a store, with the host's master keys.
     pub fn builder(store: impl KeyStore, keyring: Keyring) -> KeyManagerBuilder {
         KeyManagerBuilder {
-            records: Records { store: Arc::new(store), keyring },
+            records: Records::new(Arc::new(store), keyring),
             clock: Arc::new(SystemClock),
             prefixes: vec![Prefix::default()],
             seed: DeploymentSettings::default(),
             roles: Vec::new(),
+            channels: Channels::default(),
         }
     }
 
@@ -201,12 +212,15 @@ impl KeyManager {
     }
 
     /// One bounded step of everything that is due now. Call it every minute or so, and again while it reports
-    /// `more`; from as many processes as you like. Deadlines hold without it: a tick only records them.
+    /// `more`; from as many processes as you like. Deadlines hold without it: a tick only records them. At its end it
+    /// tells what is to be told; see [`KeyManager::deliver`].
     ///
     /// # Errors
     /// [`ManageError`] when the store failed; what was not done is still due.
     pub fn tick(&self) -> Result<TickReport, ManageError> {
-        tick(&self.inner.records, self.inner.clock.now(), Self::TICK_LIMIT)
+        let mut report = tick(&self.inner.records, self.inner.clock.now(), Self::TICK_LIMIT)?;
+        self.notify_due(&mut report)?;
+        Ok(report)
     }
 
     /// What a tick at `now` would attempt on the store as it is; nothing is written.
@@ -214,7 +228,9 @@ impl KeyManager {
     /// # Errors
     /// [`ManageError`] when the store cannot be read.
     pub fn plan(&self, now: Timestamp) -> Result<Plan, ManageError> {
-        plan(&self.inner.records, now, Self::TICK_LIMIT)
+        let mut plan = plan(&self.inner.records, now, Self::TICK_LIMIT)?;
+        self.plan_notices(&mut plan)?;
+        Ok(plan)
     }
 
     /// The library's own time: the clock's, but never before the high-water mark that ticks have recorded.

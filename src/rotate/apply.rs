@@ -6,6 +6,7 @@ use crate::due;
 use crate::error::{ManageError, ReadError};
 use crate::event::{Event, EventKind};
 use crate::id::RequestId;
+use crate::outbox;
 use crate::records::{Records, StoredFamily};
 use crate::rotate::plan::{ClockState, Due, clock_state, due, family, next_due};
 use crate::store::{Changeset, CommitError};
@@ -30,6 +31,16 @@ pub struct TickReport {
     pub cleaned: usize,
     /// Counts moved to the hours, days and totals in which they are kept.
     pub rolled_up: usize,
+    /// Notifications that time alone brought about: versions that end soon, keys that nobody uses.
+    pub noticed: usize,
+    /// Notifications that were told and acknowledged, on the channels that are served here.
+    pub notified: usize,
+    /// Attempts to tell that failed and will be repeated.
+    pub retried: usize,
+    /// Notifications that became dead letters.
+    pub dead: usize,
+    /// Notifications that will never be told: nobody served their channel for 30 days, or too many waited on it.
+    pub dropped: usize,
     /// Due things left to another process that was at them too, or to the next tick.
     pub deferred: usize,
     /// Due rows left alone because they were edited, or written under a master key that is not held.
@@ -61,6 +72,11 @@ pub(crate) fn tick(records: &Records, now: Timestamp, limit: usize) -> Result<Ti
         completed: 0,
         cleaned: 0,
         rolled_up: 0,
+        noticed: 0,
+        notified: 0,
+        retried: 0,
+        dead: 0,
+        dropped: 0,
         deferred: 0,
         faults: 0,
         next_due: None,
@@ -120,6 +136,7 @@ fn commit(records: &Records, mut changeset: Changeset, now: Timestamp) -> Result
     if changeset.is_empty() {
         return Ok(Committed::Done);
     }
+    outbox::enclose(records, &mut changeset, now);
     match records.store.commit(&changeset) {
         Ok(_) => Ok(Committed::Done),
         Err(CommitError::Conflict { .. }) => Ok(Committed::Conflict),

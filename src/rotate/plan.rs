@@ -9,6 +9,7 @@ use crate::error::{ManageError, ReadError};
 use crate::event::Event;
 use crate::id::KeyId;
 use crate::key::KeyRecord;
+use crate::notification::Notification;
 use crate::records::{Record, Records, StoredFamily, read};
 use crate::request::RequestRecord;
 use crate::seal::SealedCopy;
@@ -56,6 +57,8 @@ pub struct Plan {
     pub clock: ClockState,
     /// What would be recorded, in the order of the deadlines of the keys concerned.
     pub events: Vec<Event>,
+    /// What time alone makes worth telling: versions that end soon, keys that nobody uses.
+    pub notices: Vec<Notification>,
     /// When something is due after that time.
     pub next_due: Option<Timestamp>,
     /// Whether more is due than one tick does.
@@ -181,8 +184,14 @@ pub(crate) fn family(records: &Records, key: KeyId) -> Result<Option<StoredFamil
 /// What `tick(now)` would attempt; nothing is written.
 pub(crate) fn plan(records: &Records, now: Timestamp, limit: usize) -> Result<Plan, ManageError> {
     let clock = clock_state(now, records.head()?.high_water);
-    let mut plan =
-        Plan { at: now, clock, events: Vec::new(), next_due: next_due(records, now)?, more: false };
+    let mut plan = Plan {
+        at: now,
+        clock,
+        events: Vec::new(),
+        notices: Vec::new(),
+        next_due: next_due(records, now)?,
+        more: false,
+    };
     if clock == ClockState::Steady {
         let due = due(records, now, limit)?;
         plan.more = due.more;
