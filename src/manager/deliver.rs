@@ -1,5 +1,6 @@
 //! Delivering: what waits in the outbox is told, outside every transaction.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::error::ManageError;
@@ -116,6 +117,7 @@ impl KeyManager {
         report.noticed = noticed;
         report.more |= swept.more || due.more;
         report.next_due = earlier(report.next_due, due.next_due);
+        report.next_due = earlier(report.next_due, outbox::next_due(records, now)?);
         let budget = Budget { attempts: 100, span: Duration::from_secs(5), since: self.inner.clock.now() };
         let mut delivered = DeliveryReport::default();
         for channel in records.channels.iter() {
@@ -140,6 +142,7 @@ impl KeyManager {
             plan.notices = noticed.told.into_iter().map(|(told, _)| told).collect();
             plan.more |= noticed.more;
             plan.next_due = earlier(plan.next_due, noticed.next_due);
+            plan.next_due = earlier(plan.next_due, outbox::next_due(&self.inner.records, plan.at)?);
         }
         Ok(())
     }
@@ -164,7 +167,12 @@ impl KeyManager {
             if picked.entries.is_empty() {
                 break;
             }
+            let mut failed_subjects = BTreeSet::new();
             for stored in picked.entries {
+                let subject = stored.record.subject();
+                if subject.as_ref().is_some_and(|subject| failed_subjects.contains(subject)) {
+                    continue;
+                }
                 let now = self.inner.clock.now();
                 if report.attempts() >= budget.attempts || now.since(budget.since) >= budget.span {
                     report.more = true;
@@ -202,6 +210,9 @@ impl KeyManager {
                     _ => None,
                 };
                 count(&entry, &mut report);
+                if failed {
+                    failed_subjects.extend(subject);
+                }
                 let has_changed = breaker.is_some();
                 last = Some(Outcome { entry, lease, breaker });
                 if has_changed {

@@ -19,7 +19,7 @@ pub(crate) use breaker::{Breaker, FAILURES};
 pub(crate) use enclose::enclose;
 pub(crate) use entry::{EntryState, OutboxEntry};
 pub(crate) use notices::{notices, plan};
-pub(crate) use queue::{dead_letters, is_moot, pick};
+pub(crate) use queue::{dead_letters, is_moot, next_due, pick};
 pub(crate) use sweep::sweep;
 
 /// What became of a commit of the outbox's own.

@@ -80,11 +80,12 @@ pub(crate) fn notices(
         }
         let mut changeset = Changeset::new(&records.keyring);
         let mut rows = Rows::new(records);
-        for (place, (told, revision)) in noticed.told.iter().enumerate() {
+        for (told, revision) in &noticed.told {
             if let Some(key) = told.key {
                 changeset.expect(RowKind::Key, key.to_string(), Some(*revision));
             }
-            rows.add(told, Rank { replaces: *revision, by_change: false, place }, now);
+            // Those of one key are told in the order of their times, which their ids have.
+            rows.add(told, Rank { replaces: *revision, by_change: false, place: 0 }, now);
         }
         let count = rows.count();
         rows.write(&mut changeset);

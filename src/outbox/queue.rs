@@ -1,6 +1,6 @@
 //! A channel's queue: what may be told now, in whose order.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use crate::error::{ManageError, ReadError};
@@ -14,7 +14,8 @@ use crate::time::{Timestamp, earlier};
 /// What one look at a channel's queue found.
 #[derive(Debug, Default)]
 pub(crate) struct Picked {
-    /// What may be tried now, the longest due first: of each key, the first that is not told yet.
+    /// What may be tried now, the oldest first. Those of one key stand in their order: once one of them fails, the
+    /// others are not to be tried.
     pub(crate) entries: Vec<Stored<OutboxEntry>>,
     /// The breaker, if the channel has failed; it does not hold now when there are entries.
     pub(crate) breaker: Option<Stored<Breaker>>,
@@ -42,26 +43,52 @@ pub(crate) fn pick(
         picked.next_due = Some(breaker.record.until);
         return Ok(picked);
     }
-    let mut before = BTreeSet::new();
+    // Of each subject: since when what waits there may be told, or nothing once something is not due.
+    let mut chains: BTreeMap<String, Option<Timestamp>> = BTreeMap::new();
+    let mut due = Vec::new();
     let filter = RowFilter::Owner { owner: channel, after: None };
     records.store.scan(RowKind::Outbox, filter, &mut |row| {
-        match read::<OutboxEntry>(&row, &records.keyring) {
-            Ok(stored) if stored.record.channel == channel => {
-                let is_first = stored.record.subject().is_none_or(|subject| before.insert(subject));
-                if is_first && stored.record.is_due(now) {
-                    picked.entries.push(stored);
-                } else if is_first {
-                    picked.next_due = earlier(picked.next_due, Some(stored.record.next_due()));
-                }
-            }
+        let Some(stored) = read::<OutboxEntry>(&row, &records.keyring)
+            .ok()
+            .filter(|stored| stored.record.channel == channel)
+        else {
             // An edited row is not told, and keeps no other from being told.
-            _ => picked.faults += 1,
+            picked.faults += 1;
+            return ControlFlow::Continue(());
+        };
+        let since = stored.record.created_at;
+        let (is_first, since) = match stored.record.subject() {
+            None => (true, Some(since)),
+            Some(subject) => {
+                let is_first = !chains.contains_key(&subject);
+                let chain = chains.entry(subject).or_insert(Some(since));
+                *chain = chain.filter(|_| stored.record.is_due(now)).map(|before| before.max(since));
+                (is_first, *chain)
+            }
+        };
+        match since {
+            Some(since) if stored.record.is_due(now) => due.push((since, stored)),
+            _ if is_first => picked.next_due = earlier(picked.next_due, Some(stored.record.next_due())),
+            _ => {}
         }
         ControlFlow::Continue(())
     })?;
-    picked.entries.sort_by_key(|stored| (stored.record.due_at, stored.record.created_at));
-    picked.entries.truncate(limit);
+    // Stable: what is of the same moment keeps the order of the rows.
+    due.sort_by_key(|(since, _)| *since);
+    due.truncate(limit);
+    picked.entries = due.into_iter().map(|(_, stored)| stored).collect();
     Ok(picked)
+}
+
+/// When something of the outbox is due after `t`, on whatever channel.
+pub(crate) fn next_due(records: &Records, t: Timestamp) -> Result<Option<Timestamp>, ManageError> {
+    let mut next = None;
+    let filter = RowFilter::Due { by: Timestamp::MAX, after: Some((t, "\u{10FFFF}")) };
+    records.store.scan(RowKind::Outbox, filter, &mut |row| {
+        next = row.index.due_at;
+        ControlFlow::Break(())
+    })?;
+    Ok(next)
 }
 
 /// Whether what waits is not worth telling any more.
