@@ -215,32 +215,30 @@ fn a_channel_that_fails_neither_delays_another_s_notifications_nor_repeats_them(
 #[test]
 fn a_receiver_that_is_down_is_asked_now_and_then_whatever_waits_for_it() {
     let bed = Bed::new(Place::memory());
-    {
-        let others: Vec<_> =
-            (0..3).map(|_| bed.builder().channel("ops", bed.ear.clone()).open().unwrap()).collect();
-        bed.ear.answers(|_| no());
-        for n in 0..60 {
-            bed.root().issue(new_key(&format!("k{n}"))).unwrap();
-        }
-        for minute in 0..12 * 60u32 {
-            bed.clock.set(at(START).plus(minute * Duration::from_secs(60)).unwrap());
-            for keys in others.iter().chain([&bed.keys]) {
-                while keys.tick().unwrap().more {}
-            }
-        }
-        let attempts = bed.ear.attempts().len();
-        assert!((60..150).contains(&attempts), "{attempts} attempts in half a day by four managers");
-        bed.ear.answers(|_| Ok(()));
-        bed.ear.forget();
-        bed.clock.set(at("2027-01-01 14:00"));
-        bed.tick();
-        let heard: std::collections::BTreeSet<_> = ids(&bed.ear.heard()).into_iter().collect();
-        assert_eq!(
-            (heard.len(), bed.ear.heard().len()),
-            (60, 60),
-            "within ten minutes of its return, and an hour"
-        );
+    let others: Vec<_> =
+        (0..3).map(|_| bed.builder().channel("ops", bed.ear.clone()).open().unwrap()).collect();
+    bed.ear.answers(|_| no());
+    for n in 0..60 {
+        bed.root().issue(new_key(&format!("k{n}"))).unwrap();
     }
+    for minute in 0..12 * 60u32 {
+        bed.clock.set(at(START).plus(minute * Duration::from_secs(60)).unwrap());
+        for keys in others.iter().chain([&bed.keys]) {
+            while keys.tick().unwrap().more {}
+        }
+    }
+    let attempts = bed.ear.attempts().len();
+    assert!((60..150).contains(&attempts), "{attempts} attempts in half a day by four managers");
+    bed.ear.answers(|_| Ok(()));
+    bed.ear.forget();
+    bed.clock.set(at("2027-01-01 14:00"));
+    bed.tick();
+    let heard: std::collections::BTreeSet<_> = ids(&bed.ear.heard()).into_iter().collect();
+    assert_eq!(
+        (heard.len(), bed.ear.heard().len()),
+        (60, 60),
+        "within ten minutes of its return, and an hour"
+    );
 }
 
 #[test]

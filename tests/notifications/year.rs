@@ -29,10 +29,10 @@ fn in_a_year_of_a_flapping_receiver_each_arrives_in_the_order_of_its_key_and_wit
         let (mut keys, mut written) = (Vec::<KeyId>::new(), 0usize);
         let (mut down_until, mut most_in_an_hour) = (0u64, 0);
         let mut outages = 0;
-        for step in 0..365 * 4u64 {
-            let now = at(START).plus(u32::try_from(step).unwrap() * 6 * HOUR).unwrap();
+        for step in 0..365 * 2u64 {
+            let now = at(START).plus(u32::try_from(step).unwrap() * 12 * HOUR).unwrap();
             bed.clock.set(now);
-            match dice.roll(8) {
+            match dice.roll(6) {
                 0 => {
                     keys.push(bed.root().issue(new_key(&format!("k{step}")).policy(policy)).unwrap().key);
                     written += 1;
@@ -53,8 +53,8 @@ fn in_a_year_of_a_flapping_receiver_each_arrives_in_the_order_of_its_key_and_wit
                 _ => {}
             }
             // Down for up to four days; when it is up, one in five attempts fails.
-            if step >= down_until && dice.roll(40) == 0 {
-                down_until = step + 1 + dice.roll(16);
+            if step >= down_until && dice.roll(20) == 0 {
+                down_until = step + 1 + dice.roll(8);
                 outages += 1;
             }
             let (is_down, seed) = (step < down_until, dice.roll(u64::MAX));

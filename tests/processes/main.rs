@@ -16,6 +16,7 @@ mod killed;
 mod races;
 mod slow;
 mod stage;
+mod telling;
 mod threads;
 mod together;
 mod verdicts;

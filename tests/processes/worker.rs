@@ -13,6 +13,7 @@ use keyrota::{
 
 use crate::races;
 use crate::stage::{ANSWER, Tally, keyring, letter, owner, root};
+use crate::telling;
 use crate::verdicts::Script;
 
 /// Carries out commands until there are no more.
@@ -89,6 +90,12 @@ impl Worker {
                 let (seconds, tickers) = (seconds.parse().unwrap(), tickers.parse().unwrap());
                 let open = self.open.as_ref().unwrap();
                 races::tick_along(open, &self.clock, Path::new(folder), seconds, tickers)
+            }
+            ["tell", path, time, keys] => {
+                telling::tell(Path::new(path), timestamp(time), keys.parse().unwrap(), None)
+            }
+            ["tell-hang", path, time, after] => {
+                telling::tell(Path::new(path), timestamp(time), 0, Some(after.parse().unwrap()))
             }
             ["churn", round, time] => self.churn(round, time),
             _ => self.act(words, None),
