@@ -213,3 +213,194 @@ pub(crate) fn is_moot(told: &Notification, family: Option<&Family>, t: Timestamp
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::actor::{Actor, Context};
+
+    fn at(days: f64) -> Timestamp {
+        Timestamp::from_unix_micros(1_798_761_600_000_000 + (days * 86_400e6) as i64).unwrap()
+    }
+
+    fn key() -> KeyRecord {
+        let id = KeyId::new(at(0.0), [1; 10]).to_string();
+        serde_json::from_value(json!({
+            "id": id, "owner": "ada", "name": "ci", "prefix": "key", "scopes": [], "issued_at": at(0.0),
+        }))
+        .unwrap()
+    }
+
+    /// A version that lives from one day to another.
+    fn version(number: u32, stage: &str, from: f64, until: f64) -> VersionRecord {
+        serde_json::from_value(json!({
+            "key": key().id, "number": number, "locator": "AbCdEfGhIjKl", "stage": stage,
+            "digest": {"scheme": "hmac_sha256", "generation": 1, "value": "d1".repeat(32)},
+            "fingerprint": "fp_0123456789abcdef", "issued_at": at(from), "not_before": at(from),
+            "expires_at": at(until),
+        }))
+        .unwrap()
+    }
+
+    fn family(versions: &[VersionRecord]) -> Family {
+        Family { key: key(), versions: versions.to_vec(), rotations: Vec::new() }
+    }
+
+    #[test]
+    fn a_warning_comes_once_its_time_has_come_and_no_later_one_has() {
+        let family = family(&[version(1, "active", 0.0, 90.0)]);
+        let due =
+            |threshold: Duration, t: f64| warns(&family, &family.versions[0], threshold, &WARNINGS, at(t));
+        let (week, day) = (7 * DAY, DAY);
+        for (t, told_week, told_day) in [
+            (0.0, false, false),
+            (82.9, false, false),
+            (83.0, true, false),
+            (88.9, true, false),
+            (89.0, false, true),
+            (89.9, false, true),
+            (90.0, false, false),
+            (95.0, false, false),
+        ] {
+            assert_eq!((due(week, t), due(day, t)), (told_week, told_day), "day {t}");
+        }
+    }
+
+    #[test]
+    fn a_warning_outside_of_the_window_is_told_at_birth_and_at_no_other_time() {
+        let born = |days: f64| at_birth(&version(1, "active", 0.0, days), &WARNINGS);
+        for (days, threshold) in [
+            (90.0, None),
+            (7.1, None),
+            (7.0, Some(7 * DAY)),
+            (3.0, Some(7 * DAY)),
+            (1.0, Some(DAY)),
+            (0.5, Some(DAY)),
+        ] {
+            assert_eq!(born(days), threshold, "{days} days");
+            let family = family(&[version(1, "active", 0.0, days)]);
+            for warning in WARNINGS {
+                let is_inside = Duration::from_secs_f64(days * 86_400.0) > warning;
+                let due = |t: f64| warns(&family, &family.versions[0], warning, &WARNINGS, at(t));
+                let told = (0..200).any(|step| due(days * f64::from(step) / 200.0));
+                assert_eq!(told, is_inside, "{days} days, {warning:?}");
+            }
+        }
+        assert_eq!(born(90.0).or(at_birth(&version(1, "active", 0.0, 2.0), &[])), None);
+        let later = VersionRecord { not_before: at(10.0), ..version(1, "active", 0.0, 12.0) };
+        assert_eq!(at_birth(&later, &WARNINGS), None, "it cannot be used yet");
+    }
+
+    #[test]
+    fn who_has_the_successor_is_not_warned() {
+        let old = || version(1, "active", 0.0, 90.0);
+        let due = |family: &Family| warns(family, &family.versions[0], 7 * DAY, &WARNINGS, at(84.0));
+        let pending = version(2, "pending", 83.0, 173.0);
+        assert!(due(&family(&[old()])));
+        assert!(due(&family(&[old(), pending.clone()])), "nobody has fetched it yet");
+        let handed = VersionRecord { delivered_at: Some(at(83.5)), ..pending };
+        assert!(!due(&family(&[old(), handed])));
+        let active = version(2, "active", 83.0, 173.0);
+        assert!(!due(&family(&[version(1, "deprecated", 0.0, 90.0), active])));
+        let mut revoked = family(&[old()]);
+        revoked.key.revoked_at = Some(at(1.0));
+        assert!(!due(&revoked));
+        let ended = VersionRecord { ended_at: Some(at(80.0)), ..version(1, "ended", 0.0, 90.0) };
+        assert!(!due(&family(&[ended])));
+    }
+
+    #[test]
+    fn a_rotation_that_has_just_begun_stands_for_the_warning() {
+        let mut family = family(&[version(1, "active", 0.0, 90.0), version(2, "pending", 83.0, 173.0)]);
+        family.rotations.push(
+            serde_json::from_value(json!({
+                "id": crate::id::RotationId::new(at(83.0), [1; 10]), "key": key().id, "old": 1, "new": 2,
+                "status": "grace_period", "actor": {"kind": "system", "name": "keyrota"}, "started_at": at(83.0),
+            }))
+            .unwrap(),
+        );
+        let due = |threshold, t| warns(&family, &family.versions[0], threshold, &WARNINGS, at(t));
+        assert!(!due(7 * DAY, 83.0) && !due(7 * DAY, 83.9));
+        assert!(due(7 * DAY, 84.0) && due(DAY, 89.0), "but not for later ones");
+    }
+
+    #[test]
+    fn an_idle_key_is_told_by_its_kind_of_silence() {
+        let alive = family(&[version(1, "active", 0.0, 90.0)]);
+        let kind = |family: &Family, last, t| idle(family, last, at(t)).map(|told| told.kind);
+        assert_eq!(kind(&alive, None, 6.9), None);
+        assert_eq!(kind(&alive, None, 7.0), Some(NotificationKind::Unused));
+        assert_eq!(kind(&alive, Some(at(5.0)), 34.9), None);
+        assert_eq!(kind(&alive, Some(at(5.0)), 35.0), Some(NotificationKind::PotentiallyStale));
+        assert_eq!(kind(&alive, None, 90.0), None, "it is over");
+        let deprecated = family(&[version(1, "deprecated", 0.0, 90.0)]);
+        assert_eq!(kind(&deprecated, None, 8.0), None);
+        let two = family(&[version(1, "deprecated", 0.0, 90.0), version(2, "active", 5.0, 95.0)]);
+        let id = |family: &Family| idle(family, Some(at(5.0)), at(36.0)).unwrap().id;
+        assert_eq!(id(&alive), id(&two), "one silence is told once, whatever version there is");
+        assert_ne!(id(&alive), idle(&alive, Some(at(5.5)), at(36.0)).unwrap().id, "each silence by itself");
+    }
+
+    #[test]
+    fn what_asks_to_act_is_moot_once_it_is_too_late_and_what_happened_never_is() {
+        let alive = family(&[version(1, "active", 0.0, 90.0)]);
+        let told = |kind, number| {
+            let key = key();
+            let base = of_version(&key, &version(1, "active", 0.0, 90.0), kind, at(80.0));
+            Notification { version: Some(crate::id::VersionNo::new(number)), ..base }
+        };
+        let mut revoked = alive.clone();
+        revoked.key.revoked_at = Some(at(84.0));
+        let replaced = family(&[version(1, "deprecated", 0.0, 90.0), version(2, "active", 84.0, 170.0)]);
+        for kind in NotificationKind::ALL {
+            let moot = |family: Option<&Family>, t| is_moot(&told(kind, 1), family, at(t));
+            assert!(!moot(Some(&alive), 85.0), "{kind}");
+            assert_eq!(moot(Some(&revoked), 85.0), kind.asks_to_act(), "{kind}");
+            assert_eq!(moot(None, 85.0), kind.asks_to_act(), "{kind}");
+            assert_eq!(moot(Some(&replaced), 85.0), kind == NotificationKind::Expiring, "{kind}");
+            let late = [
+                NotificationKind::Expiring,
+                NotificationKind::AdoptionLagging,
+                NotificationKind::Unused,
+                NotificationKind::PotentiallyStale,
+            ];
+            assert_eq!(moot(Some(&alive), 91.0), late.contains(&kind), "{kind}");
+        }
+    }
+
+    #[test]
+    fn of_a_revoked_key_the_revocation_and_one_alarm_are_told() {
+        let context = Context::new(Actor::operator("root"), None, None).unwrap();
+        let event = |kind, version: Option<u32>, end_reason| Event {
+            key: Some(key().id),
+            version: version.map(crate::id::VersionNo::new),
+            end_reason,
+            ..Event::new(at(1.0), kind, &context)
+        };
+        let kinds = |events: &[Event]| {
+            of_commit(events).iter().map(|(place, told)| (*place, told.kind)).collect::<Vec<_>>()
+        };
+        let (revoked, ended) = (EventKind::KeyRevoked, EventKind::VersionEnded);
+        let of_version = |n| event(ended, Some(n), Some(EndReason::Revoked));
+        let leaked = |n| event(EventKind::VersionCompromised, Some(n), None);
+        let completed = event(EventKind::RotationCompleted, None, None);
+        let whole = [
+            event(revoked, None, None),
+            of_version(1),
+            leaked(1),
+            of_version(2),
+            leaked(2),
+            completed.clone(),
+        ];
+        assert_eq!(kinds(&whole), [(0, NotificationKind::Revoked), (2, NotificationKind::Alarm)]);
+        assert_eq!(kinds(&whole[1..2]), [(0, NotificationKind::Revoked)], "one version");
+        assert_eq!(kinds(&[completed]), [(0, NotificationKind::RotationCompleted)]);
+        assert_eq!(kinds(&[event(ended, Some(1), Some(EndReason::Retired))]), []);
+        let mut other = event(revoked, None, None);
+        other.key = Some(KeyId::new(at(0.0), [2; 10]));
+        let mixed = [other, event(EventKind::KeyIssued, Some(1), None)];
+        assert_eq!(kinds(&mixed), [(0, NotificationKind::Revoked), (1, NotificationKind::Issued)]);
+    }
+}

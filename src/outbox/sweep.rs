@@ -129,3 +129,70 @@ fn overflow(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::keyring::Keyring;
+    use crate::manager::KeyManager;
+    use crate::notify::in_app::Callback;
+    use crate::notify::{ChannelFilter, NotifyError};
+    use crate::outbox::entry::Rank;
+    use crate::store::memory::MemoryStore;
+
+    #[test]
+    fn a_queue_that_nobody_empties_keeps_the_latest_ten_thousand_and_an_alarm_tells_of_the_others() {
+        let start: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();
+        let after = |micros| start.plus(std::time::Duration::from_micros(micros)).unwrap();
+        let (clock, keyring) = (ManualClock::new(start), Keyring::generate().unwrap());
+        let store = MemoryStore::new();
+        let told = Arc::new(Mutex::new((false, Vec::new())));
+        let ear = Callback::new({
+            let told = Arc::clone(&told);
+            move |notification: &Notification| {
+                let mut told = told.lock().unwrap();
+                told.1.push(notification.clone());
+                if told.0 { Ok(()) } else { Err(NotifyError::retry("down")) }
+            }
+        });
+        let keys =
+            KeyManager::builder(store.clone(), keyring.clone()).clock(clock.clone()).channel("ops", ear);
+        let keys = keys.open().unwrap();
+        let mut records = Records::new(Arc::new(store), keyring);
+        let mut channels = crate::notify::Channels::default();
+        channels.add(crate::notify::Channel {
+            name: "ops".to_owned(),
+            filter: ChannelFilter::all(),
+            notifier: None,
+        });
+        records.channels = Arc::new(channels);
+        let mut changeset = Changeset::new(&records.keyring);
+        for n in 0..BOUND as u64 + 1_500 {
+            let told = Notification::new(after(n), NotificationKind::Issued).identified(&n.to_string());
+            let rank = Rank { replaces: Revision(n), by_change: true, place: 0 };
+            changeset.insert(OutboxEntry::new("ops", told, rank, after(n)).draft());
+        }
+        records.store.commit(&changeset).unwrap();
+        let waiting =
+            || records.scan::<OutboxEntry>(RowFilter::Owner { owner: "ops", after: None }, usize::MAX);
+        clock.set(after(1_000_000));
+        let first = sweep(&records, after(1_000_000), 1_000).unwrap();
+        assert_eq!((first.dropped, first.more), (1_000, true), "in bounded steps");
+        assert_eq!(waiting().unwrap().len(), BOUND + 500 + 1, "and the alarm");
+        assert_eq!(sweep(&records, after(1_000_000), 1_000).unwrap().dropped, 501);
+        assert_eq!(sweep(&records, after(1_000_000), 1_000).unwrap().dropped, 1, "for the second alarm");
+        told.lock().unwrap().0 = true;
+        while keys.deliver("ops").unwrap().more {}
+        let told = &told.lock().unwrap().1;
+        let alarms = told.iter().filter(|told| told.kind == NotificationKind::Alarm);
+        let of = |told: &Notification| told.subject.as_deref() == Some(notice::DROPPED);
+        assert!(alarms.clone().all(of));
+        assert!(alarms.clone().filter_map(|told| told.more).sum::<u64>() >= 1_502);
+        let issued: Vec<_> = told.iter().filter(|told| told.kind == NotificationKind::Issued).collect();
+        assert!(issued.iter().all(|told| told.at >= after(1_500)), "the oldest are dropped");
+        assert!(issued.is_sorted_by_key(|told| told.at), "the oldest first");
+    }
+}
