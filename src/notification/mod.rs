@@ -197,9 +197,12 @@ impl fmt::Display for Notification {
             write!(f, ", claim it until {claim_by}")?;
         }
         if let Some(end) = self.ends_at {
-            let of =
-                if self.kind == NotificationKind::RotationStarted { ", the old one ends" } else { ", ends" };
-            write!(f, "{of} {end}")?;
+            let how = match self.kind {
+                NotificationKind::RotationStarted => "the old one ends",
+                NotificationKind::Expired | NotificationKind::Revoked => "ended",
+                _ => "ends",
+            };
+            write!(f, ", {how} {end}")?;
         }
         if let Some(last) = self.last_used {
             write!(f, ", last used {last}")?;
