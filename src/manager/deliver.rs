@@ -73,7 +73,7 @@ struct Outcome {
 /// What became of taking something to be tried.
 enum Taken {
     /// It is to be tried here, and nowhere else while the lease holds.
-    Here(OutboxEntry, Revision),
+    Here(Box<OutboxEntry>, Revision),
     /// It was not worth telling any more, and is gone.
     Moot,
     ByOthers,
@@ -195,10 +195,10 @@ impl KeyManager {
                 };
                 yields = 0;
                 let told = tell(notifier, &taken.notification);
-                failures = if told.is_ok() { 0 } else { failures + 1 };
                 let now = self.inner.clock.now();
-                let entry = judged(taken, told, now);
+                let entry = judged(*taken, told, now);
                 let failed = entry.state == EntryState::Pending;
+                failures = if failed { failures + 1 } else { 0 };
                 let breaker = picked.breaker.as_ref();
                 let opens = failed && (breaker.is_some() || failures >= FAILURES);
                 let breaker = match (opens, breaker) {
@@ -249,7 +249,7 @@ impl KeyManager {
         match outbox::commit(records, &changeset)? {
             Committed::Done(lease) => {
                 *last = None;
-                Ok(if is_moot { Taken::Moot } else { Taken::Here(taken, lease) })
+                Ok(if is_moot { Taken::Moot } else { Taken::Here(Box::new(taken), lease) })
             }
             Committed::Conflict => {
                 settle(records, last)?;

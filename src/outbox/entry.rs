@@ -125,10 +125,10 @@ impl OutboxEntry {
         key.or_else(|| self.notification.owner.map(|owner| format!("owner {owner}")))
     }
 
-    /// Whether somebody may try it now. A clock that went back makes it due, too.
+    /// Whether somebody may try it now. A clock that went back makes it due, too: before it was made, or tried.
     pub(crate) fn is_due(&self, now: Timestamp) -> bool {
         let is_free = self.lease.is_none_or(|lease| !lease.holds(now));
-        let has_come = now >= self.due_at || self.tried_at.is_some_and(|tried| now < tried);
+        let has_come = now >= self.due_at || now < self.tried_at.unwrap_or(self.created_at);
         self.state == EntryState::Pending && is_free && has_come
     }
 
@@ -264,7 +264,7 @@ mod tests {
             assert_eq!(taken.is_due(at(now)), due, "{now}");
         }
         assert_eq!((taken.attempts, taken.next_due()), (1, at(70)));
-        assert!(entry().is_due(at(0)) && !entry().is_due(at(-1)));
+        assert!(entry().is_due(at(0)) && entry().is_due(at(-1)));
     }
 
     #[test]

@@ -288,13 +288,13 @@ fn what_nobody_serves_for_thirty_days_is_dropped() {
 #[test]
 fn an_edited_row_is_not_told_and_keeps_none_from_being_told() {
     use crate::common::keyring;
-    let bed = Bed::new(Place::memory());
+    let memory = keyrota::MemoryStore::new();
+    let bed = Bed::new(Place::Memory(memory.clone()));
     bed.ear.answers(|_| no());
     let key = bed.root().issue(new_key("ci")).unwrap().key;
     bed.tick();
     bed.root().revoke(key).unwrap();
-    let Place::Memory(memory) = &bed.place else { panic!() };
-    let hooked = crate::crash::Editing::over(memory.clone(), |row| {
+    let hooked = crate::crash::Editing::over(memory, |row| {
         if row.kind == RowKind::Outbox && row.body.windows(8).any(|part| part == b"\"issued\"") {
             row.body = String::from_utf8(row.body.clone()).unwrap().replace("\"ci\"", "\"xx\"").into_bytes();
         }
@@ -321,6 +321,12 @@ fn a_clock_that_goes_back_keeps_nothing_waiting() {
         bed.ear.answers(|_| Ok(()));
         bed.clock.set(at("2027-01-02"));
         assert_eq!(bed.keys.deliver("ops").unwrap().notified, 1);
+
+        bed.clock.set(at("2027-01-20"));
+        bed.tick();
+        bed.clock.set(at("2027-01-10"));
+        bed.root().issue(new_key("by the mark")).unwrap();
+        assert_eq!(bed.keys.deliver("ops").unwrap().notified, 1, "made at the mark, ten days from now");
     });
 }
 

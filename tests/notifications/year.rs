@@ -96,12 +96,8 @@ fn in_a_year_of_a_flapping_receiver_each_arrives_in_the_order_of_its_key_and_wit
             assert!(revoked.is_none_or(|at| at == of_key.len() - 1), "{of_key:?}");
         }
         let ratio = attempts.len() as f64 / heard.len() as f64;
-        println!(
-            "{} notifications, {outages} outages, {} attempts ({ratio:.2} each), at most {most_in_an_hour} at once",
-            heard.len(),
-            attempts.len()
-        );
-        assert!(heard.len() > 400 && outages > 10 && ratio < 3.0, "{} {outages} {ratio}", heard.len());
-        assert!(most_in_an_hour < 120, "{most_in_an_hour}");
+        assert!(heard.len() > 400 && outages > 10, "{} notifications, {outages} outages", heard.len());
+        assert!(ratio < 2.0, "{ratio} attempts for each");
+        assert!(most_in_an_hour < 60, "{most_in_an_hour}");
     });
 }
