@@ -126,7 +126,7 @@ impl KeyManager {
             }
         }
         report.notified = delivered.notified;
-        report.retried = delivered.retried;
+        report.retried += delivered.retried;
         report.dead = delivered.dead;
         report.cleaned += delivered.moot;
         report.faults += delivered.faults;

@@ -52,6 +52,8 @@ pub enum NotificationKind {
     ClaimConflict,
     /// A version that is about to leave is still in use.
     AdoptionLagging,
+    /// The new version of a rotation could not be delivered; it is tried again.
+    DeliveryFailing,
     /// A rotation is complete: the old version has left.
     RotationCompleted,
     /// A rotation failed.
@@ -79,13 +81,14 @@ pub enum NotificationKind {
 
 impl NotificationKind {
     /// All kinds.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Issued,
         Self::RotationScheduled,
         Self::RotationStarted,
         Self::RotationClaimed,
         Self::ClaimConflict,
         Self::AdoptionLagging,
+        Self::DeliveryFailing,
         Self::RotationCompleted,
         Self::RotationFailed,
         Self::RotationRolledBack,
@@ -109,6 +112,7 @@ impl NotificationKind {
             Self::RotationClaimed => "rotation_claimed",
             Self::ClaimConflict => "claim_conflict",
             Self::AdoptionLagging => "adoption_lagging",
+            Self::DeliveryFailing => "delivery_failing",
             Self::RotationCompleted => "rotation_completed",
             Self::RotationFailed => "rotation_failed",
             Self::RotationRolledBack => "rotation_rolled_back",
@@ -136,6 +140,7 @@ impl NotificationKind {
             | Self::Unused
             | Self::PotentiallyStale => Severity::Info,
             Self::AdoptionLagging
+            | Self::DeliveryFailing
             | Self::RotationRolledBack
             | Self::Expiring
             | Self::Expired
@@ -152,6 +157,7 @@ impl NotificationKind {
             Self::RotationScheduled
                 | Self::RotationStarted
                 | Self::AdoptionLagging
+                | Self::DeliveryFailing
                 | Self::Expiring
                 | Self::Unused
                 | Self::PotentiallyStale
