@@ -103,7 +103,7 @@ impl Restoration<'_> {
         for _ in 0..ATTEMPTS {
             let staged = Staged::copy_of(self.backup, path)?;
             let head = target.head().map_err(ReadError::from)?;
-            let records = Records { store: Arc::clone(&target) as _, keyring: self.keyring.clone() };
+            let records = Records::new(Arc::clone(&target) as _, self.keyring.clone());
             let report = self.prepare(&staged, head.as_ref().map(|head| (&records, head)))?;
             if staged.replace(&target, head.as_ref())? {
                 return Ok(report);
@@ -119,7 +119,7 @@ impl Restoration<'_> {
         replaced: Option<(&Records, &Head)>,
     ) -> Result<RestoreReport, RestoreError> {
         let store = Arc::new(staged.open()?);
-        let records = Records { store: Arc::clone(&store) as _, keyring: self.keyring.clone() };
+        let records = Records::new(Arc::clone(&store) as _, self.keyring.clone());
         check_keyring(&records)?;
         let head = records.head()?;
         let mut t = self.now.max(head.high_water);

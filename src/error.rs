@@ -1,12 +1,13 @@
 //! The umbrella errors: of opening, and of an act.
 
 use crate::crypto::RandomError;
-use crate::id::{KeyId, OwnerId, RequestId, RoleName, VersionNo};
+use crate::id::{KeyId, NotificationId, OwnerId, RequestId, RoleName, VersionNo};
 use crate::key::MetadataError;
 use crate::keyring::Generation;
 use crate::lifecycle::LifecycleError;
 use crate::limit::LimitError;
 use crate::network::NetworkError;
+use crate::notify::ChannelError;
 use crate::policy::{OwnerLimit, PolicyError};
 use crate::store::{RowFault, RowKind, SealError, StoreError};
 use crate::text::TextError;
@@ -76,6 +77,9 @@ pub enum OpenError {
     /// Someone founds the store again and again.
     #[error("the store stays busy; try again")]
     Busy,
+    /// A channel is named badly, or two have the same name.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
 }
 
 crate::text::debug_as_told!(OpenError);
@@ -153,6 +157,14 @@ pub enum ManageError {
         /// What the clock shows.
         clock: Timestamp,
     },
+    /// No channel of this name is registered here, or another process serves it.
+    #[error(
+        "no channel {0:?} is registered here, or another process serves it; register it with its notifier"
+    )]
+    UnknownChannel(String),
+    /// There is no dead letter with this id on this channel: it was retried, dropped, or has been removed.
+    #[error("there is no dead letter {0} on this channel; it was retried, dropped, or has been removed")]
+    UnknownDeadLetter(NotificationId),
     /// The request id was used for another act, or with other arguments; use a fresh one.
     #[error("request id {0} was used for another act or with other arguments; use a fresh one")]
     RequestReused(RequestId),

@@ -94,6 +94,10 @@ pub enum EventKind {
     ClockConfirmed,
     /// The chain of the audit log was damaged; a new segment starts here.
     ChainBroken,
+    /// A dead letter was put back into its channel's queue; `subject` names both.
+    NotificationRetried,
+    /// A dead letter was dropped; `subject` names it and its channel.
+    NotificationDropped,
 }
 
 impl EventKind {
@@ -139,6 +143,8 @@ impl EventKind {
             Self::PolicySet => "policy_set",
             Self::ClockConfirmed => "clock_confirmed",
             Self::ChainBroken => "chain_broken",
+            Self::NotificationRetried => "notification_retried",
+            Self::NotificationDropped => "notification_dropped",
         }
     }
 }

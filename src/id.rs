@@ -1,4 +1,4 @@
-//! The names of things: keys, versions, rotations, owners, roles, requests, stores.
+//! The names of things: keys, versions, rotations, owners, roles, requests, stores, notifications.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -95,6 +95,11 @@ time_ordered_id!(
 time_ordered_id!(
     /// The identity of a store; a restored copy gets another one.
     StoreId, "sto_"
+);
+time_ordered_id!(
+    /// The identity of one notification, the same on every channel and on each repetition: by it a receiver recognises
+    /// what it has been told before.
+    NotificationId, "ntf_"
 );
 
 /// The number of a version within its key, counted from 1 and never used twice.

@@ -45,6 +45,8 @@ mod key;
 mod lifecycle;
 mod limit;
 mod network;
+mod notice;
+mod notification;
 mod owner;
 mod policy;
 mod request;
@@ -57,12 +59,14 @@ mod version;
 // Ports and adapters.
 mod clock;
 mod error;
+mod notify;
 mod sink;
 mod store;
 
 // Engines.
 #[cfg(feature = "sqlite")]
 mod backup;
+mod outbox;
 mod records;
 mod report;
 mod rotate;
@@ -82,7 +86,9 @@ pub use crate::crypto::RandomError;
 pub use crate::digest::Fingerprint;
 pub use crate::error::{ManageError, OpenError, ReadError};
 pub use crate::event::{Event, EventKind};
-pub use crate::id::{KeyId, KeyName, OwnerId, RequestId, RoleName, RotationId, StoreId, VersionNo};
+pub use crate::id::{
+    KeyId, KeyName, NotificationId, OwnerId, RequestId, RoleName, RotationId, StoreId, VersionNo,
+};
 pub use crate::key::{Metadata, MetadataError};
 pub use crate::keyring::{Generation, Keyring, KeyringError, MasterKey};
 pub use crate::lifecycle::LifecycleError;
@@ -90,12 +96,17 @@ pub use crate::limit::{LimitError, LimitStatus, Limits, Quota, RateLimit, Refill
 #[cfg(feature = "sqlite")]
 pub use crate::manager::Restore;
 pub use crate::manager::{
-    Act, Adoption, AuditFilter, AutoRotation, Claim, ClaimedKey, DenialReport, EditKey, Evidence,
-    ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage, KeyStatus, KeyUsage,
-    NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys, UsageAsOf,
-    UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage, VersionUse,
+    Act, Adoption, AuditFilter, AutoRotation, Claim, ClaimedKey, DeadLetter, DeliveryReport, DenialReport,
+    EditKey, Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage,
+    KeyStatus, KeyUsage, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey,
+    TopKeys, UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage,
+    VersionUse,
 };
 pub use crate::network::{Network, NetworkError, Networks};
+pub use crate::notification::{Notification, NotificationKind, Severity};
+pub use crate::notify::in_app::{Callback, InApp};
+pub use crate::notify::writer::{WriterFormat, WriterNotifier};
+pub use crate::notify::{ChannelError, ChannelFilter, Notifier, NotifyError};
 pub use crate::owner::{OwnerRecord, RoleRecord};
 pub use crate::policy::{
     ClaimBy, ClockStart, Delivery, DeploymentSettings, OwnerLimit, PolicyError, Retirement, RotationPolicy,

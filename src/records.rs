@@ -13,6 +13,7 @@ use crate::key::KeyRecord;
 use crate::keyring::Keyring;
 use crate::lifecycle::Family;
 use crate::limit::QuotaRecord;
+use crate::notify::Channels;
 use crate::owner::{OwnerRecord, RoleRecord};
 use crate::policy::{DeploymentSettings, SweepRecord};
 use crate::request::RequestRecord;
@@ -78,6 +79,8 @@ impl Record for VersionRecord {
         };
         RowIndex {
             parent: Some(self.key.to_string()),
+            // By which those that end soon are found.
+            due_at: crate::lifecycle::end(self, None).filter(|_| !self.is_ended()),
             ends_at: crate::lifecycle::end(self, None),
             state: Some(state.to_owned()),
             unique: Some(self.locator.into()),
@@ -210,6 +213,11 @@ pub(crate) struct StoredFamily {
 }
 
 impl StoredFamily {
+    /// The revision of the key's row, on which every act on the key relies.
+    pub(crate) fn revision(&self) -> Revision {
+        self.key
+    }
+
     /// Writes the difference between this family and what became of it. The key's row is always replaced: every
     /// act on a key relies on it, so two acts at once cannot both succeed.
     pub(crate) fn write(&self, after: &Family, changeset: &mut Changeset) {
@@ -292,14 +300,20 @@ impl KeyState {
     }
 }
 
-/// A store and the keyring that its rows are checked with.
+/// A store, the keyring that its rows are checked with, and who is told of what changes.
 #[derive(Clone)]
 pub(crate) struct Records {
     pub(crate) store: Arc<dyn KeyStore>,
     pub(crate) keyring: Keyring,
+    pub(crate) channels: Arc<Channels>,
 }
 
 impl Records {
+    /// With nobody to be told.
+    pub(crate) fn new(store: Arc<dyn KeyStore>, keyring: Keyring) -> Self {
+        Self { store, keyring, channels: Arc::default() }
+    }
+
     /// The head's body.
     pub(crate) fn head(&self) -> Result<HeadBody, ReadError> {
         let head = self.store.head()?.ok_or(ReadError::NotFounded)?;

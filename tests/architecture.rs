@@ -41,6 +41,8 @@ const HOUSE: &[&str] = &[
     "lifecycle",
     "due",
     "event",
+    "notification",
+    "notice",
     "audit",
     "seal",
     "request",
@@ -48,14 +50,18 @@ const HOUSE: &[&str] = &[
     "store",
     "clock",
     "sink",
+    "notify",
     // Adapters.
     "store/memory",
     "store/sqlite",
     "store/conformance",
+    "notify/writer",
+    "notify/in_app",
     // What can go wrong, of all that stands below.
     "error",
     // Engines.
     "records",
+    "outbox",
     "rotate",
     "validate",
     "report",
@@ -358,7 +364,7 @@ fn below_the_entries_time_is_an_argument() {
 #[test]
 fn locks_and_atomics_stay_with_the_replica_the_stores_and_the_clock() {
     // The conformance suite asks stores from several threads at once; it is a test that others run.
-    let rooms = ["clock", "store/memory", "store/sqlite", "store/conformance", "validate"];
+    let rooms = ["clock", "store/memory", "store/sqlite", "store/conformance", "notify/writer", "validate"];
     let locks = |module: &Module| has_word(module, is_lock_or_atomic);
     assert_eq!(outside(&source::library(), &rooms, locks), [""; 0]);
     for lock in

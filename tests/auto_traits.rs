@@ -36,11 +36,13 @@ each!(crosses_threads:
     Validator, ValidatorBuilder, VersionInfo, VersionNo, Write,
     DenialClass, DenialReason, Act<'static>, AuditQuery<'static>, Demand<'static>, Evidence<'static>,
     FeedItem<'static>, RowFilter<'static>, RowIndexRef<'static>, RowRef<'static>,
-    Arc<dyn KeyStore>, Arc<dyn Clock>,
+    Notification, NotificationId, NotificationKind, Severity, ChannelFilter, DeadLetter, DeliveryReport, InApp,
+    Callback<fn(&Notification) -> Result<(), NotifyError>>, WriterFormat, WriterNotifier<Vec<u8>>,
+    Arc<dyn KeyStore>, Arc<dyn Clock>, Arc<dyn Notifier>,
 );
 each!(is_an_error:
-    CommitError, Denial, ExportError, KeyringError, LifecycleError, LimitError, ManageError, MetadataError,
-    NetworkError, OpenError,
+    ChannelError, CommitError, Denial, ExportError, KeyringError, LifecycleError, LimitError, ManageError, MetadataError,
+    NetworkError, NotifyError, OpenError,
     PolicyError, RandomError, ReadError, SealError, StoreError, TextError, TimeError, TokenError,
 );
 #[cfg(feature = "sqlite")]

@@ -11,6 +11,7 @@ use crate::id::{KeyId, RequestId, VersionNo};
 use crate::key::KeyRecord;
 use crate::lifecycle::{Family, Transition};
 use crate::manager::KeyManager;
+use crate::outbox;
 use crate::policy::{DeploymentSettings, RotationPolicy};
 use crate::records::{Record, Records, Stored, StoredFamily};
 use crate::request::{Operation, RequestRecord};
@@ -151,6 +152,7 @@ impl<'a> Act<'a> {
                 version,
             };
             attempt.changeset.insert(record.draft());
+            outbox::enclose(records, &mut attempt.changeset, t);
             match records.store.commit(&attempt.changeset) {
                 Ok(_) => return Ok(value),
                 Err(CommitError::Conflict { .. }) => {}

@@ -2,7 +2,10 @@
 
 mod act;
 mod adoption;
+mod channel;
 mod claim;
+mod dead_letters;
+mod deliver;
 mod edit;
 mod emergency;
 mod issue;
@@ -27,6 +30,7 @@ use crate::error::{ManageError, OpenError};
 use crate::event::{Event, EventKind};
 use crate::id::{RoleName, StoreId};
 use crate::keyring::Keyring;
+use crate::notify::Channels;
 use crate::owner::RoleRecord;
 use crate::policy::{DeploymentSettings, OwnerLimit, RotationPolicy};
 use crate::records::{Record, Records};
@@ -40,6 +44,8 @@ use crate::validate::{Marks, Validator, ValidatorBuilder, check_keyring};
 pub use act::Act;
 pub use adoption::{Adoption, VersionUse};
 pub use claim::{Claim, ClaimedKey};
+pub use dead_letters::DeadLetter;
+pub use deliver::DeliveryReport;
 pub use edit::EditKey;
 pub use emergency::{Evidence, Replace};
 pub use issue::{IssuedKey, NewKey};
@@ -83,6 +89,7 @@ pub struct KeyManagerBuilder {
     seed: DeploymentSettings,
     roles: Vec<RoleRecord>,
     sink: Option<Arc<dyn SecretSink>>,
+    channels: Channels,
 }
 
 impl KeyManagerBuilder {
@@ -139,8 +146,11 @@ impl KeyManagerBuilder {
     /// Opens the store; an empty one is founded with the settings given here.
     ///
     /// # Errors
-    /// [`OpenError`]: among others when the keyring is not the one that wrote the store. Nothing was changed then.
-    pub fn open(self) -> Result<KeyManager, OpenError> {
+    /// [`OpenError`]: among others when the keyring is not the one that wrote the store, or a channel is named badly.
+    /// Nothing was changed then.
+    pub fn open(mut self) -> Result<KeyManager, OpenError> {
+        self.channels.check()?;
+        self.records.channels = Arc::new(std::mem::take(&mut self.channels));
         let store = loop_found(&self)?;
         let Self { records, clock, prefixes, sink, .. } = self;
         let marks = Marks::of(store);
@@ -186,12 +196,13 @@ impl KeyManager {
     /// Begins a manager on a store, with the host's master keys.
     pub fn builder(store: impl KeyStore, keyring: Keyring) -> KeyManagerBuilder {
         KeyManagerBuilder {
-            records: Records { store: Arc::new(store), keyring },
+            records: Records::new(Arc::new(store), keyring),
             clock: Arc::new(SystemClock),
             prefixes: vec![Prefix::default()],
             seed: DeploymentSettings::default(),
             roles: Vec::new(),
             sink: None,
+            channels: Channels::default(),
         }
     }
 

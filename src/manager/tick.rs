@@ -12,7 +12,8 @@ impl KeyManager {
     const DELIVERIES: usize = 100;
 
     /// One bounded step of everything that is due now. Call it every minute or so, and again while it reports
-    /// `more`; from as many processes as you like. Deadlines hold without it: a tick only records them.
+    /// `more`; from as many processes as you like. Deadlines hold without it: a tick only records them. At its end it
+    /// tells what is to be told; see [`KeyManager::deliver`].
     ///
     /// # Errors
     /// [`ManageError`] when the store failed; what was not done is still due.
@@ -20,13 +21,14 @@ impl KeyManager {
         let Inner { records, clock, sink, .. } = &*self.inner;
         let now = clock.now();
         let (mut report, deliveries) = tick(records, now, Self::TICK_LIMIT)?;
-        let Some(sink) = sink else { return Ok(report) };
-        let left = deliveries.len().saturating_sub(Self::DELIVERIES);
-        for delivery in deliveries.into_iter().take(Self::DELIVERIES) {
-            deliver(records, &**sink, delivery, now, || clock.now(), &mut report)?;
-            report.next_due = next_due(records, now)?;
+        if let Some(sink) = sink {
+            report.more |= deliveries.len() > Self::DELIVERIES;
+            for delivery in deliveries.into_iter().take(Self::DELIVERIES) {
+                deliver(records, &**sink, delivery, now, || clock.now(), &mut report)?;
+                report.next_due = next_due(records, now)?;
+            }
         }
-        report.more |= left > 0;
+        self.notify_due(&mut report)?;
         Ok(report)
     }
 
@@ -35,6 +37,8 @@ impl KeyManager {
     /// # Errors
     /// [`ManageError`] when the store cannot be read.
     pub fn plan(&self, now: Timestamp) -> Result<Plan, ManageError> {
-        plan(&self.inner.records, now, Self::TICK_LIMIT)
+        let mut plan = plan(&self.inner.records, now, Self::TICK_LIMIT)?;
+        self.plan_notices(&mut plan)?;
+        Ok(plan)
     }
 }

@@ -175,7 +175,7 @@ mod tests {
         shell.execute("DELETE FROM audit WHERE seq <= ?1", (i64::try_from(heads[1].seq).unwrap(),)).unwrap();
         assert_eq!(keys.verify_audit().unwrap(), AuditVerdict::BrokenAt { seq: 1 });
 
-        let records = Records { store, keyring: keyring.clone() };
+        let records = Records::new(store, keyring.clone());
         let Head { revision, floor, .. } = records.store.head().unwrap().unwrap();
         let body = crate::store::HeadBody { audit_start: Some(heads[1]), ..records.head().unwrap() };
         let head = Head::write(&keyring, revision, floor, &body).unwrap();

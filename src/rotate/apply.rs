@@ -11,6 +11,7 @@ use crate::event::{Event, EventKind};
 use crate::id::{KeyId, RequestId, RotationId};
 use crate::key::KeyRecord;
 use crate::lifecycle::{Family, RotationOrder, Transition};
+use crate::outbox;
 use crate::policy::SweepRecord;
 use crate::records::{Record as _, Records, StoredFamily, read};
 use crate::rotate::lookup::Lookup;
@@ -39,7 +40,7 @@ pub struct TickReport {
     pub failed: usize,
     /// Keys for which nothing is made any more until somebody acts.
     pub lapsed: usize,
-    /// Deliveries to the sink that were tried again.
+    /// Deliveries that were tried again, of secrets to the sink, or that failed and will be, of notifications.
     pub retried: usize,
     /// Versions recorded as expired.
     pub expired: usize,
@@ -51,6 +52,14 @@ pub struct TickReport {
     pub cleaned: usize,
     /// Counts moved to the hours, days and totals in which they are kept.
     pub rolled_up: usize,
+    /// Notifications that time alone brought about: versions that end soon, keys that nobody uses.
+    pub noticed: usize,
+    /// Notifications that were told and acknowledged, on the channels that are served here.
+    pub notified: usize,
+    /// Notifications that became dead letters.
+    pub dead: usize,
+    /// Notifications that will never be told: nobody served their channel for 30 days, or too many waited on it.
+    pub dropped: usize,
     /// Due things left to another process that was at them too, or to a later tick: also rotations whose owner is
     /// suspended.
     pub deferred: usize,
@@ -97,6 +106,10 @@ pub(crate) fn tick(
         completed: 0,
         cleaned: 0,
         rolled_up: 0,
+        noticed: 0,
+        notified: 0,
+        dead: 0,
+        dropped: 0,
         deferred: 0,
         faults: 0,
         next_due: None,
@@ -165,6 +178,7 @@ pub(super) fn commit(
     if changeset.is_empty() {
         return Ok(Committed::Done);
     }
+    outbox::enclose(records, &mut changeset, now);
     match records.store.commit(&changeset) {
         Ok(_) => Ok(Committed::Done),
         Err(CommitError::Conflict { .. }) => Ok(Committed::Conflict),

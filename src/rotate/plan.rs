@@ -13,6 +13,7 @@ use crate::event::Event;
 use crate::id::{KeyId, RotationId, VersionNo};
 use crate::key::KeyRecord;
 use crate::lifecycle::{Family, RotationOrder, Transition};
+use crate::notification::Notification;
 use crate::records::{Record, Records, StoredFamily, read};
 use crate::request::RequestRecord;
 use crate::rotate::lookup::Lookup;
@@ -71,6 +72,8 @@ pub struct Plan {
     pub unsettled: Vec<Unsettled>,
     /// Keys whose rotation is due and has to wait: their owner is suspended, or as many versions are valid as may.
     pub deferred: Vec<KeyId>,
+    /// What time alone makes worth telling: versions that end soon, keys that nobody uses.
+    pub notices: Vec<Notification>,
     /// When something is due after that time.
     pub next_due: Option<Timestamp>,
     /// Whether more is due than one tick does.
@@ -326,6 +329,7 @@ pub(crate) fn plan(records: &Records, now: Timestamp, limit: usize) -> Result<Pl
         at: now,
         clock: clock_state(now, records.head()?.high_water),
         events: Vec::new(),
+        notices: Vec::new(),
         deliveries: Vec::new(),
         unsettled: Vec::new(),
         deferred: Vec::new(),

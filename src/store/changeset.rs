@@ -222,6 +222,25 @@ impl Changeset {
         self.events.push(event);
     }
 
+    /// What it records so far.
+    pub(crate) fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// Whether it may begin a new segment of the audit log.
+    pub(crate) fn is_emergency(&self) -> bool {
+        matches!(self.purpose, Purpose::Emergency(_))
+    }
+
+    /// The rows that it writes, each with the revision of the one that it replaces; 0 for a new one.
+    pub(crate) fn drafts(&self) -> impl Iterator<Item = (&Draft, Revision)> {
+        self.changes.iter().filter_map(|change| match change {
+            Change::Insert(draft) => Some((draft, Revision(0))),
+            Change::Replace(draft, expected) => Some((draft, *expected)),
+            Change::Delete(..) | Change::Expect(..) => None,
+        })
+    }
+
     /// Advances the high-water mark; it never goes back.
     pub(crate) fn advance_clock(&mut self, now: Timestamp) {
         self.high_water = Some(now);

@@ -135,7 +135,7 @@ pub(crate) fn check_keyring(records: &Records) -> Result<(), OpenError> {
 impl Validator {
     /// Begins a validator on a founded store.
     pub fn builder(store: impl KeyStore, keyring: Keyring) -> ValidatorBuilder {
-        Self::from_records(Records { store: Arc::new(store), keyring }, Arc::new(SystemClock))
+        Self::from_records(Records::new(Arc::new(store), keyring), Arc::new(SystemClock))
     }
 
     /// A validator with the default settings, on a store that a manager has founded.

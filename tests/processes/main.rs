@@ -17,6 +17,7 @@ mod quota;
 mod races;
 mod slow;
 mod stage;
+mod telling;
 mod threads;
 mod together;
 mod verdicts;

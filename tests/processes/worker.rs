@@ -12,6 +12,7 @@ use keyrota::{
 };
 
 use crate::stage::{ANSWER, Tally, keyring, letter, owner, root};
+use crate::telling;
 use crate::verdicts::Script;
 use crate::{quota, races};
 
@@ -93,6 +94,12 @@ impl Worker {
             ["spend", token, threads, times, tally] => {
                 let (threads, times) = (threads.parse().unwrap(), times.parse().unwrap());
                 quota::spend(self.validator(), token, &Tally::open(tally.into()), threads, times)
+            }
+            ["tell", path, time, keys] => {
+                telling::tell(Path::new(path), timestamp(time), keys.parse().unwrap(), None)
+            }
+            ["tell-hang", path, time, after] => {
+                telling::tell(Path::new(path), timestamp(time), 0, Some(after.parse().unwrap()))
             }
             ["churn", round, time] => self.churn(round, time),
             _ => self.act(words, None),

@@ -75,15 +75,24 @@ FROM (SELECT *, CASE WHEN json_valid(body) THEN body END AS json FROM audit);
 
 CREATE VIEW v_outbox AS
 SELECT
-    id AS notification,
-    parent AS key,
-    owner,
+    json_extract(json, '$.notification.id') AS notification,
+    json_extract(json, '$.channel') AS channel,
+    json_extract(json, '$.notification.kind') AS kind,
+    json_extract(json, '$.notification.severity') AS severity,
+    json_extract(json, '$.notification.key') AS key,
+    json_extract(json, '$.notification.version') AS version,
+    json_extract(json, '$.notification.owner') AS owner,
     state,
+    json_extract(json, '$.attempts') AS attempts,
+    json_extract(json, '$.error') AS error,
+    strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.created_at') / 1000000, 'unixepoch') AS created_at,
+    strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.tried_at') / 1000000, 'unixepoch') AS tried_at,
+    strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.done_at') / 1000000, 'unixepoch') AS done_at,
     strftime('%Y-%m-%dT%H:%M:%SZ', due_at / 1000000, 'unixepoch') AS due_at,
-    body,
     revision
-FROM row
-WHERE kind = 9;
+FROM (SELECT *, CASE WHEN json_valid(body) THEN body END AS json FROM row WHERE kind = 9)
+-- What the library counts there for itself is not told.
+WHERE coalesce(state, '') NOT IN ('asked', 'breaker', 'tally');
 
 -- As of the last tick: what was counted since is not in it.
 CREATE VIEW v_usage AS

@@ -7,8 +7,9 @@ use serde_json::{Value as Json, json};
 
 use super::Fixture;
 use crate::event::Event;
-use crate::id::{KeyId, RotationId};
+use crate::id::{KeyId, NotificationId, RotationId};
 use crate::key::KeyRecord;
+use crate::outbox::OutboxEntry;
 use crate::rotation::RotationRecord;
 use crate::store::{Draft, KeyStore, RowIndex, RowKind, UsageBatch, UsageEntry};
 use crate::time::Timestamp;
@@ -71,7 +72,18 @@ fn full() -> Fixture {
     });
     record::<RotationRecord>(&json);
     insert(RowKind::Rotation, &rotation, &json);
-    insert(RowKind::Outbox, "n1", &json!({}));
+
+    let json = json!({
+        "rank": "0000000000000001", "channel": "ops", "state": "dead", "created_at": TIME, "due_at": TIME,
+        "attempts": 3, "first_tried_at": TIME, "tried_at": TIME, "lease": {"taken_at": TIME, "until": TIME},
+        "done_at": TIME, "error": "HTTP 410",
+        "notification": {
+            "format": 1, "id": NotificationId::new(Timestamp::MIN, [1; 10]), "kind": "revoked", "severity": "warning",
+            "at": "2027-01-01T00:00:00Z", "key": key, "version": 3, "owner": "ada",
+        },
+    });
+    record::<OutboxEntry>(&json);
+    insert(RowKind::Outbox, "n1", &json);
 
     let event: Event = record(&json!({
         "at": TIME, "kind": "key_rotation", "actor": {"kind": "operator", "name": "root"}, "reason": "leaked",

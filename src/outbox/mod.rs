@@ -1,0 +1,52 @@
+//! The outbox: what is to be told is written with the change that it tells of, and told afterwards, until it was.
+
+mod alarm;
+mod breaker;
+mod enclose;
+mod entry;
+mod notices;
+mod queue;
+mod sweep;
+mod tally;
+
+use crate::crypto;
+use crate::error::{ManageError, ReadError};
+use crate::id::RequestId;
+use crate::records::Records;
+use crate::store::{Changeset, CommitError, Revision};
+
+pub(crate) use breaker::{Breaker, FAILURES};
+pub(crate) use enclose::enclose;
+pub(crate) use entry::{EntryState, OutboxEntry};
+pub(crate) use notices::{notices, plan};
+pub(crate) use queue::{dead_letters, is_moot, next_due, pick};
+pub(crate) use sweep::sweep;
+
+/// What became of a commit of the outbox's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Committed {
+    Done(Revision),
+    /// Somebody else was at the same rows; nothing was written.
+    Conflict,
+}
+
+/// How often something is decided again while others are at the same rows.
+const ATTEMPTS: usize = 20;
+
+/// Commits, unless there is nothing to write.
+pub(crate) fn commit(records: &Records, changeset: &Changeset) -> Result<Committed, ManageError> {
+    if changeset.is_empty() {
+        return Ok(Committed::Done(Revision(0)));
+    }
+    match records.store.commit(changeset) {
+        Ok(revision) => Ok(Committed::Done(revision)),
+        Err(CommitError::Conflict { .. }) => Ok(Committed::Conflict),
+        Err(CommitError::Seal(error)) => Err(ReadError::from(error).into()),
+        Err(CommitError::NotWritten(error)) => Err(ManageError::NotWritten(error)),
+        // What is still to be told is found again, and told again if need be.
+        Err(CommitError::Unknown(source)) => {
+            let request = format!("outbox_{}", crate::encode::hex(&crypto::random_bytes::<8>()?));
+            Err(ManageError::OutcomeUnknown { request: RequestId::new(request)?, source })
+        }
+    }
+}
