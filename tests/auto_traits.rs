@@ -36,10 +36,12 @@ each!(crosses_threads:
     Validator, ValidatorBuilder, VersionInfo, VersionNo, Write,
     DenialClass, DenialReason, Act<'static>, AuditQuery<'static>, Demand<'static>, Evidence<'static>,
     FeedItem<'static>, RowFilter<'static>, RowIndexRef<'static>, RowRef<'static>,
-    Arc<dyn KeyStore>, Arc<dyn Clock>,
+    Adoption, AutoRotation, Claim<'static>, ClaimBy, ClaimId, ClaimedKey, ClientBehaviour, ClockStart, Delivery,
+    DeliveryLease, Handover<'static>, PlannedDelivery, Retirement, RotationFailure, Simulation, Successor, Unsettled,
+    VersionUse, Arc<dyn KeyStore>, Arc<dyn Clock>, Arc<dyn SecretSink>,
 );
 each!(is_an_error:
-    CommitError, Denial, ExportError, KeyringError, LifecycleError, LimitError, ManageError, MetadataError,
+    SinkError, CommitError, Denial, ExportError, KeyringError, LifecycleError, LimitError, ManageError, MetadataError,
     NetworkError, OpenError,
     PolicyError, RandomError, ReadError, SealError, StoreError, TextError, TimeError, TokenError,
 );
