@@ -9,6 +9,7 @@ use crate::id::{KeyId, RequestId, VersionNo};
 use crate::keyring::{Generation, Keyring};
 use crate::time::Timestamp;
 use crate::token::SecretToken;
+use crate::version::EndReason;
 
 /// What a sealed copy is kept for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +94,12 @@ impl SealedCopy {
             }
             _ => format!("keyrota seal v1\0claim\0{key}\0{version}").into_bytes(),
         }
+    }
+
+    /// Whether the copy is to go with the end of its version, given why that ended: what waited for a claim always, what
+    /// an act showed once where its secret is not to be used any more.
+    pub(crate) fn goes_with(&self, ended: Option<EndReason>) -> bool {
+        self.purpose == SealPurpose::Claim || matches!(ended, Some(EndReason::Revoked | EndReason::Cancelled))
     }
 
     /// The row id of the copy that is claimed. A request id holds no control character, so that none is this.

@@ -38,11 +38,14 @@ each!(crosses_threads:
     FeedItem<'static>, RowFilter<'static>, RowIndexRef<'static>, RowRef<'static>,
     Notification, NotificationId, NotificationKind, Severity, ChannelFilter, DeadLetter, DeliveryReport, InApp,
     Callback<fn(&Notification) -> Result<(), NotifyError>>, WriterFormat, WriterNotifier<Vec<u8>>,
-    Arc<dyn KeyStore>, Arc<dyn Clock>, Arc<dyn Notifier>,
+    Adoption, AutoRotation, Claim<'static>, ClaimBy, ClaimId, ClaimedKey, ClientBehaviour, ClockStart, Delivery,
+    DeliveryLease, Handover<'static>, PlannedDelivery, Retirement, RotationFailure, Simulation, Successor, Unsettled,
+    VersionUse, BoundedStaleness,
+    Arc<dyn KeyStore>, Arc<dyn Clock>, Arc<dyn Notifier>, Arc<dyn SecretSink>,
 );
 each!(is_an_error:
-    ChannelError, CommitError, Denial, ExportError, KeyringError, LifecycleError, LimitError, ManageError, MetadataError,
-    NetworkError, NotifyError, OpenError,
+    ChannelError, SinkError, CommitError, Denial, ExportError, KeyringError, LifecycleError, LimitError, ManageError,
+    MetadataError, NetworkError, NotifyError, OpenError, StalenessError,
     PolicyError, RandomError, ReadError, SealError, StoreError, TextError, TimeError, TokenError,
 );
 #[cfg(feature = "sqlite")]

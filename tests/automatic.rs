@@ -17,7 +17,7 @@ use std::time::Duration;
 use common::{Bed, DAY, HOUR, at, keyring, new_key, on_both_places, on_both_stores, owner, v};
 use keyrota::{
     Act, Actor, ActorKind, Claim, ClaimBy, Clock as _, ClockStart, Delivery, EventKind, KeyId, KeyManager,
-    LifecycleError, ManageError, NewKey, RotationFailure, RotationPolicy, RotationStatus, SinkError, Stage,
+    LifecycleError, NewKey, RotationFailure, RotationPolicy, RotationStatus, SinkError, Stage,
 };
 use rotating::{FlakySink, claim_id};
 
@@ -403,8 +403,24 @@ fn several_processes_that_tick_at_once_make_one_successor_for_each_key() {
         assert_eq!(bed.keys.rotations(key).unwrap().len(), 1);
     }
     assert!(bed.keys.check(None).unwrap().is_sound());
-    assert!(matches!(
-        bed.root().rotate("key_0000000000000000000001".parse::<KeyId>().unwrap()),
-        Err(ManageError::UnknownKey(_))
-    ));
+}
+
+#[test]
+fn v5_a_service_that_uses_what_it_was_offered_has_it_whatever_became_of_the_acknowledgement() {
+    on_both_places(|place| {
+        let sink = FlakySink::default();
+        let bed = bed_with_sink(place, &sink);
+        let key = auto(&bed, new_key("ci").policy(for_sink()));
+        sink.answer(Err(SinkError::Unavailable));
+        bed.tick_to(at("2027-03-25"));
+        assert_eq!(bed.stage(key, 2), Stage::Pending);
+        assert!(bed.is_granted(&sink.tokens()[0]));
+        bed.validator.flush().unwrap();
+        assert_eq!((bed.stage(key, 1), bed.stage(key, 2)), (Stage::Deprecated, Stage::Active));
+        let puts = sink.puts();
+        bed.tick_to(at("2027-06-16"));
+        assert!(bed.is_granted(&sink.tokens()[0]), "nobody takes it away");
+        assert_eq!(sink.puts(), puts + 1, "only its successor is put");
+        assert!(bed.keys.check(None).unwrap().is_sound());
+    });
 }

@@ -229,28 +229,37 @@ fn before_the_old_version_ends_it_is_told_that_clients_still_use_it() {
                 told.filter(|event| event.kind == EventKind::AdoptionLagging && event.key == Some(key));
             told.map(|event| (event.at, event.version, event.until)).collect::<Vec<_>>()
         };
-        let (used, adopted, unknown) = (bed.issue("used"), bed.issue("adopted"), bed.issue("unused"));
-        let new = bed.rotate(adopted.key);
-        let (_, _) = (bed.rotate(used.key), bed.rotate(unknown.key));
-        bed.go("2027-01-01 11:00");
+        let keys = ["used", "adopted", "unused"]
+            .map(|name| bed.root().issue(new_key(name).auto_rotation(true)).unwrap());
+        bed.tick_to(at("2027-03-25"));
+        let claim = |issued: &keyrota::IssuedKey| {
+            let claim =
+                keyrota::Claim::with_token(issued.token.expose(), rotating::claim_id("a client's own"));
+            let act = bed.keys.by(keyrota::Actor::service("client"));
+            act.claim(claim).unwrap().token.expose().to_owned()
+        };
+        let [used, adopted, unknown] = keys;
+        let new = claim(&adopted);
+        let (_, _) = (claim(&used), claim(&unknown));
+        bed.go("2027-03-25 11:00");
         assert!(bed.is_granted(used.token.expose()) && bed.is_granted(&new));
         bed.validator.flush().unwrap();
         for hour in 12..24 {
-            bed.go(&format!("2027-01-01 {hour}:00"));
+            bed.go(&format!("2027-03-25 {hour}:00"));
             bed.tick();
         }
-        let told = (at("2027-01-01 12:00"), Some(common::v(2)), Some(at("2027-01-02")));
+        let told = (at("2027-03-25 12:00"), Some(common::v(2)), Some(at("2027-03-26")));
         assert_eq!(lagging(used.key), [told], "once");
         assert_eq!(lagging(adopted.key), []);
         assert_eq!(lagging(unknown.key), [told], "nobody has used the successor");
         let adoption = bed.keys.adoption(adopted.key).unwrap().remove(0);
         assert_eq!(
             adoption.new.map(|new| (new.allowed, new.last_used)),
-            Some((1, Some(at("2027-01-01 11:00"))))
+            Some((1, Some(at("2027-03-25 11:00"))))
         );
         assert_eq!(adoption.old.map(|old| (old.version, old.allowed)), Some((common::v(1), 0)));
-        assert_eq!((adoption.silent.len(), adoption.as_of), (0, Some(at("2027-01-01 11:00"))));
-        bed.go("2027-01-03");
+        assert_eq!((adoption.silent.len(), adoption.as_of), (0, Some(at("2027-03-25 11:00"))));
+        bed.go("2027-03-27");
         assert_eq!(bed.keys.adoption(used.key).unwrap()[0].silent.len(), 1);
     });
 }

@@ -136,9 +136,8 @@ fn policy(dice: &mut Dice) -> (RotationPolicy, Client) {
         };
         let clock_starts = if dice.one_in(2) { ClockStart::FromDelivery } else { ClockStart::FromFirstUse };
         let delivery = if client == Client::Service { Delivery::Sink } else { Delivery::default() };
-        let jitter = if dice.one_in(2) { Duration::ZERO } else { every / 20 };
         let builder = RotationPolicy::builder().rotate_every(every).overlap(overlap).retirement(retirement);
-        let builder = builder.clock_starts(clock_starts).delivery(delivery).jitter(jitter);
+        let builder = builder.clock_starts(clock_starts).delivery(delivery);
         if let Ok(policy) = builder.build() {
             return (policy, client);
         }

@@ -178,7 +178,8 @@ pub(crate) fn rotate(
     transitions.push(Transition::VersionIssued { version: number, until: issued_until });
     transitions.extend(deprecated);
     transitions.push(join(family, rotation, superseded, successor));
-    if let Some(open) = family.open_rotation_mut() {
+    // Of a rotation that is made by hand, somebody is there to look.
+    if let Some(open) = family.open_rotation_mut().filter(|open| open.delivery.is_some()) {
         open.lagging_at = open.grace_end.map(|end| lagging_at(policy, end, t));
     }
     // With no overlap, or nothing that leaves, the rotation is complete at once.
@@ -238,6 +239,8 @@ pub(super) fn join(
     rotation.old = superseded.or(last.map(|version| version.number));
     rotation.leaving = leaving.map(|version| version.number).filter(|leaving| Some(*leaving) != rotation.old);
     rotation.grace_end = until;
+    let ended = rotation.old.and_then(|old| family.version(old)).filter(|old| old.is_ended());
+    let until = until.or(ended.and_then(|old| family.end(old)));
     let told = Transition::RotationStarted { rotation: rotation.id, old: rotation.old, new, until };
     family.versions.push(successor);
     family.rotations.push(rotation);

@@ -58,6 +58,7 @@ pub(crate) fn begin(
         transitions.push(Transition::VersionMinted { version: number, until: family.end(&version) });
         if delivery == Delivery::Sink {
             version.offered_at = Some(t);
+            version.awaits_use = true;
             rotation.next_put_at = Some(t);
             transitions.push(Transition::VersionOffered { version: number });
         }
@@ -245,7 +246,8 @@ pub(super) fn activate(
     Ok(transitions)
 }
 
-/// V7 by use, recorded at `t`. Nothing for a version whose first use is not awaited.
+/// V7 by use, recorded at `t`. Nothing for a version whose first use is not awaited. One that was only offered must have
+/// been handed over, whether or not the sink could say so: else the service that runs on it would lose it in the end.
 pub(crate) fn first_use(
     family: &mut Family,
     number: VersionNo,
@@ -258,6 +260,12 @@ pub(crate) fn first_use(
     version.awaits_use = false;
     version.first_used_at = Some(t);
     let is_pending = version.stage == Stage::Pending;
+    let delivered_at = *version.delivered_at.get_or_insert(t);
+    if let Some(open) = family.open_rotation_mut().filter(|open| open.new == Some(number)) {
+        open.delivered_at = Some(delivered_at);
+        open.lease = None;
+        open.next_put_at = None;
+    }
     let mut transitions = vec![Transition::VersionFirstUsed { version: number }];
     if is_pending {
         transitions.extend(activate(family, number, policy, t)?);

@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::error::{ManageError, ReadError};
 use crate::event::{Event, EventKind};
 use crate::id::{KeyId, OwnerId, VersionNo};
-use crate::lifecycle;
+use crate::lifecycle::{self, Family};
 use crate::manager::act::{Act, Attempt, Urgency};
 use crate::owner::OwnerRecord;
 use crate::records::{Record, Records, Stored};
@@ -14,7 +14,6 @@ use crate::seal::SealedCopy;
 use crate::store::{RowFilter, RowKind};
 use crate::time::Timestamp;
 use crate::validate::Mark;
-use crate::version::VersionRecord;
 
 /// What to revoke: a whole key, one version of it, or all keys of an owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -195,9 +194,7 @@ pub(crate) fn revoke_version(
         before.write(&family, &mut attempt.changeset);
         attempt.record(&transitions, &family);
         // A successor that waited may go along.
-        delete_sealed_copies(attempt, key, |copy| {
-            family.version(copy.version).is_none_or(VersionRecord::is_ended)
-        })?;
+        delete_sealed_of_ended(attempt, &family)?;
     }
     Ok(())
 }
@@ -246,6 +243,14 @@ fn edited_key(records: &Records, owner: OwnerId) -> Result<Option<ReadError>, Ma
     let filter = RowFilter::Owner { owner: owner.as_str(), after: None };
     let keys = records.scan::<crate::key::KeyRecord>(filter, usize::MAX)?;
     Ok(keys.into_iter().find_map(Result::err))
+}
+
+/// Removes the sealed copies of versions that have ended.
+pub(crate) fn delete_sealed_of_ended(attempt: &mut Attempt<'_>, family: &Family) -> Result<(), ManageError> {
+    delete_sealed_copies(attempt, family.key.id, |copy| {
+        let version = family.version(copy.version);
+        version.is_none_or(|version| version.is_ended() && copy.goes_with(version.end_reason))
+    })
 }
 
 pub(crate) fn delete_sealed_copies(

@@ -8,7 +8,7 @@ use crate::key::KeyRecord;
 use crate::lifecycle::{self, Family, LifecycleError, RotationOrder, Transition};
 use crate::manager::act::{Act, Attempt, Urgency, replayed};
 use crate::manager::issue::claim_place;
-use crate::manager::revoke::delete_sealed_copies;
+use crate::manager::revoke::delete_sealed_of_ended;
 use crate::manager::view::{KeyInfo, key_info, look};
 use crate::owner::OwnerRecord;
 use crate::policy::RotationPolicy;
@@ -16,7 +16,6 @@ use crate::request::Operation;
 use crate::rotate::mint;
 use crate::time::Timestamp;
 use crate::token::SecretToken;
-use crate::version::VersionRecord;
 
 /// How to rotate a key now.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -167,9 +166,7 @@ impl Act<'_> {
                 let transitions = rule(&mut family, &policy, attempt.t)?;
                 before.write(&family, &mut attempt.changeset);
                 attempt.record(&transitions, &family);
-                delete_sealed_copies(attempt, key, |copy| {
-                    family.version(copy.version).is_some_and(VersionRecord::is_revoked)
-                })?;
+                delete_sealed_of_ended(attempt, &family)?;
                 attempt.concerns(key, None);
                 Ok(key_info(&family, &owner, attempt.t))
             },
@@ -211,9 +208,7 @@ fn rotate(attempt: &mut Attempt<'_>, how: RotateNow) -> Result<RotatedKey, Manag
     before.write(&family, &mut attempt.changeset);
     attempt.record(&transitions, &family);
     if how.supersede {
-        delete_sealed_copies(attempt, how.key, |copy| {
-            family.version(copy.version).is_none_or(VersionRecord::is_ended)
-        })?;
+        delete_sealed_of_ended(attempt, &family)?;
     }
     let version = family.versions.last().map_or(VersionNo::FIRST, |version| version.number);
     attempt.concerns(how.key, Some(version));

@@ -9,7 +9,7 @@ use crate::id::{KeyId, OwnerId, RotationId};
 use crate::lifecycle::{self, RotationOrder};
 use crate::manager::act::{Act, Attempt, Urgency};
 use crate::manager::issue::add_owner;
-use crate::manager::revoke::delete_sealed_copies;
+use crate::manager::revoke::delete_sealed_of_ended;
 use crate::manager::rotate::enabled_owner;
 use crate::owner::OwnerRecord;
 use crate::policy::{DeploymentSettings, SweepRecord};
@@ -18,7 +18,6 @@ use crate::request::Operation;
 use crate::rotation::RotationRecord;
 use crate::store::RowFilter;
 use crate::time::Timestamp;
-use crate::version::VersionRecord;
 
 /// Whose automatic rotation to switch. What is said of a key goes before what is said of its owner, and that before what
 /// is said of the deployment.
@@ -79,9 +78,7 @@ impl Act<'_> {
                 before.write(&family, &mut attempt.changeset);
                 attempt.record(&transitions, &family);
                 attempt.concerns(key, None);
-                delete_sealed_copies(attempt, key, |copy| {
-                    family.version(copy.version).is_none_or(VersionRecord::is_ended)
-                })
+                delete_sealed_of_ended(attempt, &family)
             },
             |_, _, _| Ok(()),
         )

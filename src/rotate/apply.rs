@@ -270,7 +270,7 @@ fn decide(
     let withdrawn: Vec<_> = stored.family.versions.iter().filter(|version| version.is_waiting()).collect();
     let is_over = |number| after.version(number).is_none_or(VersionRecord::is_ended);
     if withdrawn.iter().any(|version| is_over(version.number)) {
-        records.delete_sealed(changeset, key, |copy| is_over(copy.version))?;
+        records.delete_sealed(changeset, key, |copy| is_over(copy.version) && copy.goes_with(None))?;
     }
     if let (Some(token), Some(version)) = (fresh, after.versions.last()) {
         // It goes with its rotation; whoever ends that otherwise leaves it to a later tick.

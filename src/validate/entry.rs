@@ -146,9 +146,18 @@ pub(crate) struct Facts {
     pub(crate) not_before: Timestamp,
     /// When the version ends or ended.
     pub(crate) end: Option<Timestamp>,
-    pub(crate) deprecated_at: Option<Timestamp>,
-    /// Until when whoever holds the version can claim its successor, while one waits.
-    pub(crate) successor_by: Option<Timestamp>,
+    pub(crate) following: Following,
+}
+
+/// How a version stands to its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Following {
+    /// There is none.
+    Nothing,
+    /// One waits to be claimed until then.
+    Waits(Timestamp),
+    /// It is superseded since then.
+    Superseded(Timestamp),
 }
 
 fn with_time(time: Option<Timestamp>, small: u8) -> u64 {
@@ -199,7 +208,11 @@ impl Entry {
     pub(crate) fn facts(&self) -> Facts {
         let [number, end, owner] = [word::NUMBER, word::END, word::OWNER].map(|word| self.get(word));
         let [not_before, deprecated] = [word::NOT_BEFORE, word::DEPRECATED].map(|word| self.get(word));
-        let (waits, since) = (deprecated & word::WAITS != 0, time_of(deprecated));
+        let following = match time_of(deprecated) {
+            None => Following::Nothing,
+            Some(by) if deprecated & word::WAITS != 0 => Following::Waits(by),
+            Some(since) => Following::Superseded(since),
+        };
         Facts {
             key: self.key(),
             version: VersionNo::new(number as u32),
@@ -211,8 +224,7 @@ impl Entry {
             profile: (owner >> 32) as u32,
             not_before: time_of(not_before).unwrap_or(Timestamp::MAX),
             end: time_of(end),
-            deprecated_at: since.filter(|_| !waits),
-            successor_by: since.filter(|_| waits),
+            following,
         }
     }
 
@@ -332,7 +344,9 @@ impl Entry {
         let state = KeyState::of(of.get(word::NOT_BEFORE));
         let owner = of.get(word::OWNER);
         self.set_key(state, owner as u32, (owner >> 32) as u32);
-        self.set_successor(of.facts().successor_by);
+        if let Following::Waits(by) = of.facts().following {
+            self.set_successor(Some(by));
+        }
     }
 
     pub(crate) fn clear(&self) {

@@ -6,6 +6,7 @@ use crate::id::{KeyId, OwnerId, VersionNo};
 use crate::limit::LimitStatus;
 use crate::scope::Scope;
 use crate::time::Timestamp;
+use crate::validate::entry::Following;
 
 /// What a request demands of the token that it presents, and what is known of it.
 ///
@@ -77,8 +78,7 @@ pub struct Grant {
     pub(crate) version: VersionNo,
     pub(crate) owner: OwnerId,
     pub(crate) valid_until: Option<Timestamp>,
-    pub(crate) deprecated_at: Option<Timestamp>,
-    pub(crate) successor_by: Option<Timestamp>,
+    pub(crate) following: Following,
     pub(crate) limit: Option<LimitStatus>,
 }
 
@@ -111,14 +111,20 @@ impl Grant {
     /// [`Grant::valid_until`].
     #[must_use]
     pub fn deprecated_at(&self) -> Option<Timestamp> {
-        self.deprecated_at
+        match self.following {
+            Following::Superseded(since) => Some(since),
+            Following::Nothing | Following::Waits(_) => None,
+        }
     }
 
     /// The successor that waits to be claimed with this token, while one does: an unattended client learns of it by this,
     /// and claims it before both of its dates.
     #[must_use]
     pub fn successor(&self) -> Option<Successor> {
-        self.successor_by.map(|claim_by| Successor { claim_by, ends: self.valid_until })
+        match self.following {
+            Following::Waits(claim_by) => Some(Successor { claim_by, ends: self.valid_until }),
+            Following::Nothing | Following::Superseded(_) => None,
+        }
     }
 
     /// Of the key's limits, the one with the fewest uses left after this request; `None` where it has none.
@@ -130,6 +136,6 @@ impl Grant {
     /// Whether the version is superseded and runs out.
     #[must_use]
     pub fn is_deprecated(&self) -> bool {
-        self.deprecated_at.is_some()
+        self.deprecated_at().is_some()
     }
 }

@@ -262,7 +262,7 @@ impl Inner {
     /// Whether a version is valid, whatever is demanded of it; in the order of LIFECYCLE §2.
     #[inline(always)]
     fn judge(&self, view: &View<'_>, marks: [Option<Snapshot>; 2], t: Timestamp) -> Result<Grant, Denial> {
-        let Facts { key, version, end, deprecated_at, successor_by, .. } = view.facts;
+        let Facts { key, version, end, following, .. } = view.facts;
         let (owner, suspended) = view.owner().map_err(|reason| view.denied(reason))?;
         if end.is_some_and(|end| end.plus(KEPT).is_ok_and(|forgotten| t >= forgotten)) {
             return Err(Denial::UNKNOWN);
@@ -275,8 +275,7 @@ impl Inner {
         if let Some(refusal) = view.facts.validity().refusal(suspended || marked.suspended, t) {
             return Err(view.denied(refusal.into()));
         }
-        let valid_until = end;
-        Ok(Grant { key, version, owner: owner.id, valid_until, deprecated_at, successor_by, limit: None })
+        Ok(Grant { key, version, owner: owner.id, valid_until: end, following, limit: None })
     }
 
     /// Whether a version that is valid may do this from there.
