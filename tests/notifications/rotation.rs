@@ -66,7 +66,7 @@ fn who_never_claims_is_warned_and_told_that_the_rotation_has_failed() {
         pass_to(&bed, "2027-04-02");
         assert_eq!(story(&bed), ["expiring v1 24h ends 2027-04-01", "expired v1 ends 2027-04-01"]);
         pass_to(&bed, "2027-06-17");
-        assert_eq!(story(&bed), ["rotation_failed v2"]);
+        assert_eq!(story(&bed), ["rotation_failed v2 unclaimed"]);
         pass_to(&bed, "2027-09-01");
         assert_eq!(story(&bed), [""; 0], "nothing more is minted");
     });
