@@ -37,8 +37,8 @@ pub(crate) fn kind_of(event: &Event) -> Option<NotificationKind> {
         EventKind::VersionClaimed => Some(NotificationKind::RotationClaimed),
         EventKind::ClaimConflict => Some(NotificationKind::ClaimConflict),
         EventKind::AdoptionLagging => Some(NotificationKind::AdoptionLagging),
-        EventKind::DeliveryFailing => Some(NotificationKind::DeliveryFailing),
         EventKind::RotationFailed => Some(NotificationKind::RotationFailed),
+        EventKind::DeliveryFailing => Some(NotificationKind::DeliveryFailing),
         EventKind::RotationCompleted => Some(NotificationKind::RotationCompleted),
         EventKind::RotationRolledBack => Some(NotificationKind::RotationRolledBack),
         EventKind::KeyRevoked => Some(NotificationKind::Revoked),
@@ -59,9 +59,8 @@ pub(crate) fn kind_of(event: &Event) -> Option<NotificationKind> {
         | EventKind::VersionFirstUsed
         | EventKind::VersionRetiring
         | EventKind::VersionDeprecated
-        | EventKind::VersionReactivated => None,
-        // Somebody decided it, and knows.
-        EventKind::RotationCancelled => None,
+        | EventKind::VersionReactivated
+        | EventKind::RotationCancelled => None,
         EventKind::StoreFounded
         | EventKind::StoreRestored
         | EventKind::KeyEdited
@@ -86,6 +85,11 @@ pub(crate) fn of_commit(events: &[Event]) -> Vec<(usize, Notification)> {
         .filter(|event| event.kind == EventKind::KeyRevoked)
         .filter_map(|event| event.key)
         .collect();
+    let claimed: BTreeSet<KeyId> = events
+        .iter()
+        .filter(|event| event.kind == EventKind::VersionClaimed)
+        .filter_map(|event| event.key)
+        .collect();
     let mut alarmed = BTreeSet::new();
     let mut is_told = |event: &Event, kind: NotificationKind| match (event.key, kind) {
         (Some(key), NotificationKind::Alarm) => alarmed.insert(key),
@@ -96,7 +100,10 @@ pub(crate) fn of_commit(events: &[Event]) -> Vec<(usize, Notification)> {
         _ => true,
     };
     let of_event = |(at, event): (usize, &Event)| {
-        let kind = kind_of(event).filter(|kind| is_told(event, *kind))?;
+        // The claim is told, and when the old version leaves with it.
+        let is_of_claim =
+            event.kind == EventKind::KeyRotation && event.key.is_some_and(|key| claimed.contains(&key));
+        let kind = kind_of(event).filter(|kind| !is_of_claim && is_told(event, *kind))?;
         let mut told = Notification::of_event(event, kind);
         told.subject = match event.kind {
             EventKind::VersionCompromised => Some(COMPROMISED.to_owned()),
@@ -104,9 +111,6 @@ pub(crate) fn of_commit(events: &[Event]) -> Vec<(usize, Notification)> {
             EventKind::RotationFailed => event.subject.clone(),
             _ => None,
         };
-        if event.kind == EventKind::RotationStarted && event.new_fingerprint.is_some() {
-            (told.claim_by, told.ends_at) = (event.until, None);
-        }
         if kind == NotificationKind::Expired || kind == NotificationKind::Revoked {
             told.ends_at = event.version.map(|_| event.at);
         }
@@ -151,7 +155,7 @@ pub(crate) fn warns(
     let just_rotated = family.rotations.iter().any(|rotation| {
         rotation.is_open()
             && rotation.old == Some(version.number)
-            && rotation.started_at.is_some_and(|started_at| t.since(started_at) < TOLD_BY_ROTATION)
+            && rotation.started_at.is_some_and(|started| t.since(started) < TOLD_BY_ROTATION)
     });
     family.key.revoked_at.is_none()
         && version.stage == Stage::Active

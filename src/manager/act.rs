@@ -137,7 +137,12 @@ impl<'a> Act<'a> {
                 asked_request: asked_request.as_ref(),
                 result: (None, None),
             };
-            let value = decide(&mut attempt)?;
+            let value = match decide(&mut attempt) {
+                Ok(value) => value,
+                // What stands in the way may be this very request, carried out by another process meanwhile.
+                Err(_) if is_known(records, asked_request.as_ref()) => continue,
+                Err(error) => return Err(error),
+            };
             if attempt.changeset.is_empty() {
                 return Ok(value);
             }
@@ -165,6 +170,11 @@ impl<'a> Act<'a> {
         }
         Err(ManageError::Busy)
     }
+}
+
+/// Whether a request that was not known when the attempt began is known now.
+fn is_known(records: &Records, request: Option<&RequestId>) -> bool {
+    request.is_some_and(|request| matches!(records.get::<RequestRecord>(request.as_str()), Ok(Some(_))))
 }
 
 /// An id for an act whose caller gave none, so that an unknown outcome can still be asked about.

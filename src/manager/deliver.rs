@@ -118,7 +118,7 @@ impl KeyManager {
         report.more |= swept.more || due.more;
         report.next_due = earlier(report.next_due, due.next_due);
         report.next_due = earlier(report.next_due, outbox::next_due(records, now)?);
-        let budget = Budget { attempts: 100, span: Duration::from_secs(5), since: self.inner.clock.now() };
+        let budget = Budget { attempts: 100, span: Duration::from_secs(5), since: now };
         let mut delivered = DeliveryReport::default();
         for channel in records.channels.iter() {
             if let Some(notifier) = channel.notifier.as_deref() {

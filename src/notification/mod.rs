@@ -198,7 +198,7 @@ impl fmt::Display for Notification {
         }
         if let Some(end) = self.ends_at {
             let how = match self.kind {
-                NotificationKind::RotationStarted => "the old one ends",
+                NotificationKind::RotationStarted | NotificationKind::RotationClaimed => "the old one ends",
                 NotificationKind::Expired | NotificationKind::Revoked => "ended",
                 _ => "ends",
             };

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use crate::error::ReadError;
 use crate::event::EventKind;
+use crate::id::VersionNo;
 use crate::key::KeyRecord;
+use crate::lifecycle;
 use crate::notice;
 use crate::notification::{Notification, NotificationKind, Severity};
 use crate::outbox::alarm::Alarms;
@@ -145,9 +147,17 @@ fn completed(
     let mut warning = None;
     let replaces = if let Some(key) = told.key {
         let id = key.to_string();
-        if let Some(rotation) = told.rotation.filter(|_| told.version.is_none()) {
+        if told.kind == NotificationKind::RotationClaimed && told.rotation.is_none() {
+            let rotations = drafts.0.values().filter(|(draft, _)| draft.kind == RowKind::Rotation);
+            let records = rotations.filter_map(|(draft, _)| serde_json::from_slice(&draft.body).ok());
+            let of_version = |rotation: &RotationRecord| rotation.key == key && rotation.new == told.version;
+            told.rotation = records.into_iter().find(of_version).map(|rotation| rotation.id);
+        }
+        if let Some(rotation) = told.rotation {
             let rotation = drafts.record::<RotationRecord>(records, &rotation.to_string());
-            told.version = rotation.and_then(|rotation| rotation.new);
+            complete_rotation(&mut told, rotation.as_ref(), |number| {
+                drafts.record::<VersionRecord>(records, &version_row_id(key, number))
+            });
         }
         let record = drafts.record::<KeyRecord>(records, &id);
         let number = told.version;
@@ -180,4 +190,20 @@ fn completed(
         told.severity = Severity::Warning;
     }
     Some((told, replaces, warning))
+}
+
+/// What a rotation's record tells beside the event: of one that waits to be claimed, until when, and the old version's
+/// end.
+fn complete_rotation(
+    told: &mut Notification,
+    rotation: Option<&RotationRecord>,
+    version: impl Fn(VersionNo) -> Option<VersionRecord>,
+) {
+    let Some(rotation) = rotation else { return };
+    told.version = told.version.or(rotation.new);
+    let waits = told.kind == NotificationKind::RotationStarted && rotation.delivered_at.is_none();
+    if waits || told.kind == NotificationKind::RotationClaimed {
+        told.claim_by = rotation.claim_by.filter(|_| waits);
+        told.ends_at = rotation.old.and_then(version).and_then(|old| lifecycle::end(&old, None));
+    }
 }

@@ -14,6 +14,7 @@ mod acts;
 mod blocked;
 mod crash;
 mod delivery;
+mod rotation;
 mod stage;
 mod time;
 mod year;

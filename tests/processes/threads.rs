@@ -193,6 +193,20 @@ fn overtaken_by_first_key(bed: &Bed) -> KeyManager {
 }
 
 #[test]
+fn a_request_that_another_process_carries_out_meanwhile_is_answered_as_its_repetition() {
+    let bed = Bed::new(100);
+    let key = bed.issue("ada").0;
+    let late = overtaken(&bed, RowKind::Request, move |early| {
+        drop(early.by(root()).request("rotate-1").rotate(key).unwrap());
+    });
+    let answer = late.by(root()).request("rotate-1").rotate(key).unwrap();
+    let again = bed.keys.by(root()).request("rotate-1").rotate(key).unwrap();
+    assert_eq!(answer.token.expose(), again.token.expose(), "not that a rotation is open");
+    assert_eq!(bed.count(EventKind::KeyRotation), 1);
+    assert!(bed.keys.by(root()).request("rotate-2").rotate(key).is_err());
+}
+
+#[test]
 fn an_issue_that_another_one_overtakes_with_the_owners_first_key_succeeds() {
     let bed = Bed::new(100);
     overtaken_by_first_key(&bed).by(root()).issue(new_key()).unwrap();
