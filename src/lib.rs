@@ -6,6 +6,13 @@
 //! [`Validator`] answers whether a token is valid: a [`Grant`] or a [`Denial`]. [`SqliteStore`] and [`MemoryStore`]
 //! keep the rows; [`KeyStore`] is the trait behind both. [`Keyring`] holds your master keys.
 //!
+//! The [guide] has chapters on
+//!
+//! * [how rotation works](guide::rotation),
+//! * [choosing a policy](guide::policy),
+//! * [claiming](guide::claiming), for those who write clients and for those who serve them,
+//! * [notifications](guide::notifications).
+//!
 //! # Words
 //!
 //! A **key** is the stable identity: owner, name, scopes, metadata. A **version** is one secret of a key; a rotation
@@ -74,6 +81,8 @@ mod validate;
 
 // Face.
 mod manager;
+
+pub mod guide;
 
 // The public interface is:
 pub use crate::actor::{Actor, ActorKind};

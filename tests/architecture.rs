@@ -68,6 +68,8 @@ const HOUSE: &[&str] = &[
     "backup",
     // Face.
     "manager",
+    // Documentation only.
+    "guide",
 ];
 
 /// The rooms from `first` to `last`.

@@ -71,7 +71,8 @@ impl fmt::Display for Simulation {
                 None => writeln!(f)?,
             }
         }
-        writeln!(f, "at most {} versions valid at once", self.most_live)?;
+        let versions = if self.most_live == 1 { "version" } else { "versions" };
+        writeln!(f, "at most {} {versions} valid at once", self.most_live)?;
         match self.ends_at {
             Some(end) => writeln!(f, "no valid version from {end} on"),
             None => Ok(()),
