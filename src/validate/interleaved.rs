@@ -136,7 +136,7 @@ fn validate(replica: &Replica, committed: &AtomicU64, (n, locator): (usize, Loca
     let seen = replica.sequence.begin().filter(|_| replica.is_at(&Stamp::from(round)))?;
     replica.prefetch_index(locator.words());
     let likely = replica.likely(locator.words());
-    let facts = replica.find(locator.words(), likely).map(|place| place.entry.facts());
+    let facts = replica.find(locator.words(), likely.as_ref(), true).map(|place| place.entry.facts());
     let owner = facts.and_then(|facts| replica.shared.owner(facts.owner)).map(Owner::standing);
     let high_water = replica.high_water();
     if !replica.sequence.holds(seen) {

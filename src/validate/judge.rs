@@ -20,6 +20,7 @@ use crate::validate::grant::{Demand, Grant};
 use crate::validate::leeway::Leeway;
 use crate::validate::marks::{Marked, Snapshot};
 use crate::validate::replica::{Place, Replica};
+use crate::validate::sequence::Seen;
 
 /// What the replica said of a version, all of it at one moment.
 struct View<'a> {
@@ -173,6 +174,7 @@ impl Inner {
         let keyring = &self.records.keyring;
         let current = keyring.current();
         let locator = token.locator.words();
+        let before = self.follower.replica.sequence.begin();
         let likely = self.follower.replica.likely(locator);
         let hash = |generation: Generation| {
             let behind = Denial::unavailable(Unavailable::KeyringBehind(generation));
@@ -182,10 +184,10 @@ impl Inner {
             Ok(digest.words())
         };
         let under_current = hash(current)?;
-        let found = self.consistently(|replica| {
-            let found = replica.find(locator, likely);
+        let found = self.consistently(|replica, seen| {
+            let found = replica.find(locator, likely.as_ref(), before == Some(seen));
             // Where there is none, somebody else's is looked at: as much work, and no more than that.
-            let place = found.or(likely)?;
+            let place = found.or(likely.map(|likely| likely.place))?;
             Some((View::of(replica, place.entry), place, found.is_some()))
         })?;
         let (generation, stored) = match &found {
@@ -216,7 +218,7 @@ impl Inner {
     /// What a look at the replica shows, all of it at one moment, which is not before this call, or by less than the
     /// leeway.
     #[inline(always)]
-    fn consistently<'a, T>(&'a self, look: impl Fn(&'a Replica) -> T) -> Result<T, Denial> {
+    fn consistently<'a, T>(&'a self, look: impl Fn(&'a Replica, Seen) -> T) -> Result<T, Denial> {
         let leeway = self.leeway.as_ref().map(|leeway| (leeway, self.clock.now()));
         self.consistently_within(leeway, look)
     }
@@ -225,7 +227,7 @@ impl Inner {
     fn consistently_within<'a, T>(
         &'a self,
         leeway: Option<(&Leeway, Timestamp)>,
-        look: impl Fn(&'a Replica) -> T,
+        look: impl Fn(&'a Replica, Seen) -> T,
     ) -> Result<T, Denial> {
         let replica = &self.follower.replica;
         let mut ask = !leeway.is_some_and(|(leeway, now)| leeway.covers(now));
@@ -239,7 +241,7 @@ impl Inner {
             if let Some(seen) = replica.sequence.begin()
                 && stamp.map_or_else(|| replica.is_whole(), |stamp| replica.is_at(&stamp))
             {
-                let shown = look(replica);
+                let shown = look(replica, seen);
                 if replica.sequence.holds(seen) {
                     if let (Some((leeway, now)), true) = (leeway, asked) {
                         leeway.note(now);
@@ -256,7 +258,7 @@ impl Inner {
 
     /// Brings the replica up to date.
     pub(super) fn catch_up(&self) -> Result<(), Denial> {
-        self.consistently_within(None, |_| ())
+        self.consistently_within(None, |_, _| ())
     }
 
     /// Whether a version is valid, whatever is demanded of it; in the order of LIFECYCLE §2.
@@ -328,13 +330,13 @@ impl Inner {
 
     /// What the replica shows of a version that is known by its name instead of its token.
     fn view_of(&self, grant: &Grant) -> Result<View<'_>, Denial> {
-        self.consistently(|_| ())?;
+        self.consistently(|_, _| ())?;
         let replica = &self.follower.replica;
         let position =
             self.follower.with_keeper(|keeper| keeper.position_of(replica, grant.key, grant.version));
         let position = position.ok_or(Denial::UNKNOWN)?;
         let view =
-            self.consistently(|replica| replica.slab.get(position).map(|entry| View::of(replica, entry)))?;
+            self.consistently(|replica, _| replica.slab.get(position).map(|entry| View::of(replica, entry)))?;
         let is_it = |view: &View<'_>| {
             (view.facts.key, view.facts.version) == (grant.key, grant.version)
                 && view.facts.state != State::Absent

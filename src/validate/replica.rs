@@ -102,20 +102,27 @@ impl Replica {
     /// The entry that a locator probably leads to, or somebody's where it leads nowhere: so that what is unknown is
     /// looked for in as much memory as what is known. It is on its way from memory from then on.
     #[inline]
-    pub(crate) fn likely(&self, locator: [u64; 2]) -> Option<Place<'_>> {
+    pub(crate) fn likely(&self, locator: [u64; 2]) -> Option<Likely<'_>> {
         let hash = self.seed.hash(locator);
-        let position = self.index.likely(hash).unwrap_or_else(|| self.slab.any(hash));
+        let found = self.index.likely(hash);
+        let position = found.unwrap_or_else(|| self.slab.any(hash));
         let entry = self.slab.get(position)?;
         entry.prefetch();
-        Some(Place { position, entry })
+        Some(Likely { place: Place { position, entry }, is_nobodys: found.is_none() })
     }
 
-    /// The entry that a locator leads to, given the likely one. No two entries have one locator, so that the likely one
-    /// is the right one if it has it.
+    /// The entry that a locator leads to, given the likely one, and whether nothing has changed since that was looked
+    /// for. No two entries have one locator, so that the likely one is the right one if it has it.
     #[inline]
-    pub(crate) fn find<'a>(&'a self, locator: [u64; 2], likely: Option<Place<'a>>) -> Option<Place<'a>> {
+    pub(crate) fn find<'a>(
+        &'a self,
+        locator: [u64; 2],
+        likely: Option<&Likely<'a>>,
+        is_unchanged: bool,
+    ) -> Option<Place<'a>> {
         match likely {
-            Some(likely) if likely.entry.is_at(locator) => Some(likely),
+            Some(Likely { is_nobodys: true, .. }) if is_unchanged => None,
+            Some(Likely { place, .. }) if place.entry.is_at(locator) => Some(*place),
             _ => self.search(locator),
         }
     }
@@ -125,6 +132,14 @@ impl Replica {
         let position = self.position_of(locator)?;
         Some(Place { position, entry: self.slab.get(position)? })
     }
+}
+
+/// Where a locator probably leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Likely<'a> {
+    pub(crate) place: Place<'a>,
+    /// Whether the index knew nothing of the locator.
+    is_nobodys: bool,
 }
 
 /// An entry, and its position.

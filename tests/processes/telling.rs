@@ -45,11 +45,13 @@ impl Notifier for Witness {
         }
         // Others get their chance at the same one.
         thread::yield_now();
-        // Every fifth fails at its first attempt.
+        // Every fifth fails at its first attempt; not several in a row, which would make the channel pause.
         let id = told.id.to_string();
-        let is_first =
-            std::fs::read_to_string(&self.log).unwrap().matches(&format!("{id} begins")).count() == 1;
-        if is_first && id.bytes().map(u32::from).sum::<u32>() % 5 == 0 {
+        let log = std::fs::read_to_string(&self.log).unwrap();
+        let is_first = log.matches(&format!("{id} begins")).count() == 1;
+        let of_last = log.lines().rfind(|line| !line.ends_with("begins"));
+        let may_fail = of_last.is_some_and(|line| line.ends_with("arrives"));
+        if is_first && may_fail && id.bytes().map(u32::from).sum::<u32>() % 5 == 0 {
             self.note("fails", told);
             return Err(NotifyError::retry("not yet"));
         }
@@ -145,7 +147,7 @@ fn four_processes_that_tick_and_deliver_tell_each_once_and_never_two_at_a_time()
     let lines = log(&bed.path());
     assert_apart(&lines);
     let failed = ids(&lines, "fails");
-    assert!(failed.len() > 5, "{}", failed.len());
+    assert!(!failed.is_empty(), "of {} attempts", lines.len());
     let by: BTreeSet<_> = lines.iter().map(|line| &line.process).collect();
     assert!(by.len() > 1, "one process did it all, {} attempts", lines.len());
     let later = start().plus(HOUR).unwrap();
