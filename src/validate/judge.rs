@@ -33,6 +33,14 @@ struct View<'a> {
     high_water: Timestamp,
 }
 
+/// What a token's locator led to.
+struct Found<'a> {
+    view: View<'a>,
+    place: Place<'a>,
+    /// Whether it has that locator; else it is somebody's, and only looked at.
+    is_it: bool,
+}
+
 /// Where the limits of a version's key are counted.
 #[derive(Clone, Copy)]
 enum Cell<'a> {
@@ -135,6 +143,12 @@ impl<'a> View<'a> {
         !believed || self.profile.is_some_and(|profile| profile.traits.prefix.as_bytes() == prefix)
     }
 
+    #[inline]
+    fn grant(&self, owner: &Owner, limit: Option<LimitStatus>) -> Grant {
+        let Facts { key, version, end, following, .. } = self.facts;
+        Grant { key, version, owner: owner.id, valid_until: end, following, limit }
+    }
+
     fn denied(&self, reason: DenialReason) -> Denial {
         match reason {
             DenialReason::Unavailable(why) => Denial::unavailable(why),
@@ -152,50 +166,78 @@ impl Inner {
             .map_err(|_| Denial::UNKNOWN)?;
         // Before the replica: a mark that is lifted meanwhile may be lifted for what this replica does not show yet.
         let marked = self.marks.snapshot();
-        let (view, place) = self.authenticate(&token)?;
+        let mut found = None;
+        self.authenticate(&token, &mut found)?;
+        let Some(Found { view, place, .. }) = &found else { return Err(Denial::UNKNOWN) };
         let t = self.clock.now().max(view.high_water);
-        let result = self
-            .judge(&view, [marked, self.marks.snapshot()], t)
-            .and_then(|grant| self.admit(&view, demand).map(|()| grant))
-            .and_then(|grant| self.charge(&view, grant, t, demand.uses()));
-        match &result {
-            Ok(_) if place.entry.count(t) => replica.slab.note(place.position),
-            Ok(_) => {}
-            Err(denial) => self.counts.denied(denial),
+        match self.decide(view, [marked, self.marks.snapshot()], demand, t) {
+            Ok((owner, limit)) => {
+                if place.entry.count(t) {
+                    replica.slab.note(place.position);
+                }
+                Ok(view.grant(owner, limit))
+            }
+            Err(denial) => {
+                self.counts.denied(&denial);
+                Err(denial)
+            }
         }
-        result
+    }
+
+    /// Whether the version is valid, may do what is demanded, and is within its limits.
+    #[inline(always)]
+    fn decide<'a>(
+        &self,
+        view: &View<'a>,
+        marks: [Option<Snapshot>; 2],
+        demand: Demand<'_>,
+        t: Timestamp,
+    ) -> Result<(&'a Owner, Option<LimitStatus>), Denial> {
+        let owner = self.judge(view, marks, t)?;
+        self.admit(view, demand)?;
+        Ok((owner, self.charge(view, t, demand.uses())?))
     }
 
     /// The version whose secret was presented, as the store has it now. All that is not it looks and takes alike: the
     /// same hashes, the same comparison. While more than one generation is held, everybody is hashed twice, so that the
     /// time does not tell a locator of an older generation from an unknown one.
+    ///
+    /// What was found stays where it was put: it is several cache lines, and each move of it takes as long as the window
+    /// does to check.
     #[inline(always)]
-    fn authenticate(&self, token: &PresentedToken<'_>) -> Result<(View<'_>, Place<'_>), Denial> {
+    fn authenticate<'a>(
+        &'a self,
+        token: &PresentedToken<'_>,
+        found: &mut Option<Found<'a>>,
+    ) -> Result<(), Denial> {
         let keyring = &self.records.keyring;
         let current = keyring.current();
         let locator = token.locator.words();
         let before = self.follower.replica.sequence.begin();
         let likely = self.follower.replica.likely(locator);
         let hash = |generation: Generation| {
-            let behind = Denial::unavailable(Unavailable::KeyringBehind(generation));
-            let digest = SecretDigest::of(token, generation, keyring.keys(generation).ok_or(behind)?);
+            let behind = || Denial::unavailable(Unavailable::KeyringBehind(generation));
+            let digest = SecretDigest::of(token, generation, keyring.keys(generation).ok_or_else(behind)?);
             #[cfg(test)]
             let digest = constant_time::hidden(digest);
             Ok(digest.words())
         };
         let under_current = hash(current)?;
-        let found = self.consistently(|replica, seen| {
-            let found = replica.find(locator, likely.as_ref(), before == Some(seen));
+        self.consistently(|replica, seen| {
+            let is = replica.find(locator, likely.as_ref(), before == Some(seen));
             // Where there is none, somebody else's is looked at: as much work, and no more than that.
-            let place = found.or(likely.map(|likely| likely.place))?;
-            Some((View::of(replica, place.entry), place, found.is_some()))
+            let place = is.or(likely.map(|likely| likely.place));
+            *found =
+                place.map(|place| Found { view: View::of(replica, place.entry), place, is_it: is.is_some() });
         })?;
-        let (generation, stored) = match &found {
-            Some((View { facts: Facts { state: State::Behind, generation, .. }, .. }, _, true)) => {
-                return Err(Denial::unavailable(Unavailable::KeyringBehind(*generation)));
-            }
-            Some((View { facts, .. }, ..)) if !facts.has_digest() => (current, [0; 4]),
-            Some((View { facts, .. }, ..)) => (facts.generation, facts.digest),
+        let (generation, stored) = match &*found {
+            Some(Found { view: View { facts, .. }, is_it, .. }) => match facts.state {
+                State::Behind if *is_it => {
+                    return Err(Denial::unavailable(Unavailable::KeyringBehind(facts.generation)));
+                }
+                _ if !facts.has_digest() => (current, [0; 4]),
+                _ => (facts.generation, facts.digest),
+            },
             None => (current, [0; 4]),
         };
         let other = if generation == current {
@@ -210,7 +252,7 @@ impl Inner {
         #[cfg(test)]
         let matches = constant_time::disclosed(matches);
         match found {
-            Some((view, place, true)) if matches && view.has_prefix(token.prefix) => Ok((view, place)),
+            Some(Found { view, is_it: true, .. }) if matches && view.has_prefix(token.prefix) => Ok(()),
             _ => Err(Denial::UNKNOWN),
         }
     }
@@ -218,7 +260,7 @@ impl Inner {
     /// What a look at the replica shows, all of it at one moment, which is not before this call, or by less than the
     /// leeway.
     #[inline(always)]
-    fn consistently<'a, T>(&'a self, look: impl Fn(&'a Replica, Seen) -> T) -> Result<T, Denial> {
+    fn consistently<'a, T>(&'a self, look: impl FnMut(&'a Replica, Seen) -> T) -> Result<T, Denial> {
         let leeway = self.leeway.as_ref().map(|leeway| (leeway, self.clock.now()));
         self.consistently_within(leeway, look)
     }
@@ -227,7 +269,7 @@ impl Inner {
     fn consistently_within<'a, T>(
         &'a self,
         leeway: Option<(&Leeway, Timestamp)>,
-        look: impl Fn(&'a Replica, Seen) -> T,
+        mut look: impl FnMut(&'a Replica, Seen) -> T,
     ) -> Result<T, Denial> {
         let replica = &self.follower.replica;
         let mut ask = !leeway.is_some_and(|(leeway, now)| leeway.covers(now));
@@ -263,8 +305,13 @@ impl Inner {
 
     /// Whether a version is valid, whatever is demanded of it; in the order of LIFECYCLE §2.
     #[inline(always)]
-    fn judge(&self, view: &View<'_>, marks: [Option<Snapshot>; 2], t: Timestamp) -> Result<Grant, Denial> {
-        let Facts { key, version, end, following, .. } = view.facts;
+    fn judge<'a>(
+        &self,
+        view: &View<'a>,
+        marks: [Option<Snapshot>; 2],
+        t: Timestamp,
+    ) -> Result<&'a Owner, Denial> {
+        let Facts { key, version, end, .. } = view.facts;
         let (owner, suspended) = view.owner().map_err(|reason| view.denied(reason))?;
         if end.is_some_and(|end| end.plus(KEPT).is_ok_and(|forgotten| t >= forgotten)) {
             return Err(Denial::UNKNOWN);
@@ -277,7 +324,7 @@ impl Inner {
         if let Some(refusal) = view.facts.validity().refusal(suspended || marked.suspended, t) {
             return Err(view.denied(refusal.into()));
         }
-        Ok(Grant { key, version, owner: owner.id, valid_until: end, following, limit: None })
+        Ok(owner)
     }
 
     /// Whether a version that is valid may do this from there.
@@ -296,13 +343,13 @@ impl Inner {
 
     /// Charges a request that is granted otherwise to its key's limits.
     #[inline]
-    fn charge(&self, view: &View<'_>, grant: Grant, t: Timestamp, cost: u32) -> Result<Grant, Denial> {
+    fn charge(&self, view: &View<'_>, t: Timestamp, cost: u32) -> Result<Option<LimitStatus>, Denial> {
         match view.profile.filter(|profile| !profile.traits.limits.is_empty()) {
-            None => Ok(grant),
-            Some(profile) => match view.cell.charge(profile, t, cost) {
-                Ok(limit) => Ok(Grant { limit, ..grant }),
-                Err((reason, status)) => Err(view.denied(reason).with_limit(status)),
-            },
+            None => Ok(None),
+            Some(profile) => view
+                .cell
+                .charge(profile, t, cost)
+                .map_err(|(reason, status)| view.denied(reason).with_limit(status)),
         }
     }
 
@@ -318,7 +365,7 @@ impl Inner {
             _ => {}
         }
         let t = self.clock.now().max(view.high_water);
-        self.judge(&view, [marked, self.marks.snapshot()], t)
+        self.judge(&view, [marked, self.marks.snapshot()], t).map(|owner| view.grant(owner, None))
     }
 
     /// The scopes that a grant's key holds now.
