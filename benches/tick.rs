@@ -296,7 +296,7 @@ fn rotations(run: &mut Run, count: usize) -> Result<(), Error> {
     let made = Made::with(from, |keys, clock| {
         issue_many(keys, clock, from, count)?;
         // What remembers the issuing is cleaned before long, as it would be wherever somebody ticks.
-        clock.set(from.plus(2 * DAY)?);
+        clock.set(from.plus(8 * DAY)?);
         assert_eq!(tick_until_done(keys)?, 0);
         Ok(())
     })?;
