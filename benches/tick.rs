@@ -23,12 +23,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::measure::{Run, busy_nanos, median, nanos};
-use common::stores::Before;
+use common::stores::{Before, Lean};
 use common::{Error, bare};
 use keyrota::{
     Actor, KeyManager, KeyStore, Keyring, ManualClock, NewKey, OwnerId, OwnerLimit, ScopeSet, SqliteStore,
     TickReport, Timestamp,
 };
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -77,25 +78,15 @@ fn measured_in() -> Result<TempDir, Error> {
 }
 
 impl Made {
-    /// Each issuing at a time that `issue` sets; nobody counts an owner's keys.
-    fn with(
-        at: Timestamp,
-        issue: impl FnOnce(&KeyManager, &ManualClock) -> Result<(), Error>,
-    ) -> Result<Self, Error> {
+    /// `issue` says which keys it holds.
+    fn with(issue: impl FnOnce(&mut Making) -> Result<(), Error>) -> Result<Self, Error> {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir())?;
         let made = Self { keyring: Keyring::generate()?, folder };
-        let store = Before::new(SqliteStore::open(made.path())?).hiding_owners();
-        let clock = ManualClock::new(at);
-        let keys = KeyManager::builder(store, made.keyring.clone())
-            .clock(clock.clone())
-            .owner_limit(OwnerLimit::new(1_000_000)?)
-            .auto_rotation(true)
-            .open()?;
-        issue(&keys, &clock)?;
-        keys.close()?;
-        drop(keys);
+        let mut making = Making::at(&made)?;
+        issue(&mut making)?;
+        making.write()?;
         // The log goes into the file, which is what is copied.
-        bare::open(&made.path())?.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        making.file.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         Ok(made)
     }
 
@@ -121,19 +112,58 @@ impl Made {
     }
 }
 
+/// Keys are issued by the library, and what it commits is written in few large transactions.
+struct Making {
+    keys: KeyManager,
+    clock: ManualClock,
+    /// Where it is committed, and forgotten.
+    lean: Lean,
+    recording: Before,
+    file: Connection,
+    issued: usize,
+}
+
+impl Making {
+    /// How many keys are written together.
+    const TOGETHER: usize = 10_000;
+
+    fn at(made: &Made) -> Result<Self, Error> {
+        SqliteStore::open(made.path())?.close()?;
+        let (lean, clock) = (Lean::default(), ManualClock::new(start()?.minus_or_min(100 * DAY)));
+        let recording = Before::new(lean.clone()).recording();
+        let keys = KeyManager::builder(recording.clone(), made.keyring.clone())
+            .clock(clock.clone())
+            .owner_limit(OwnerLimit::new(1_000_000)?)
+            .auto_rotation(true)
+            .open()?;
+        Ok(Self { keys, clock, lean, recording, file: bare::make(&made.path())?, issued: 0 })
+    }
+
+    fn issue(&mut self, at: Timestamp, new: NewKey) -> Result<(), Error> {
+        self.clock.set(at);
+        self.keys.by(Actor::service("bench")).issue(new)?;
+        self.issued += 1;
+        if self.issued.is_multiple_of(Self::TOGETHER) { self.write() } else { Ok(()) }
+    }
+
+    /// Issues so many keys, a millisecond apart.
+    fn issue_many(&mut self, from: Timestamp, count: usize) -> Result<(), Error> {
+        (0..count).try_for_each(|number| {
+            let at = from.plus(Duration::from_millis(number as u64))?;
+            self.issue(at, new_key(number)?)
+        })
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        self.lean.forget();
+        bare::carry_over(&mut self.file, &self.recording.recorded())
+    }
+}
+
 fn new_key(number: usize) -> Result<NewKey, Error> {
     let owner = OwnerId::new(&format!("owner-{}", number % OWNERS))?;
     let scopes: ScopeSet = ["orders:read", "orders:write"].try_into()?;
     Ok(NewKey::new(owner, format!("key {number}"))?.scopes(scopes))
-}
-
-/// Issues so many keys, a millisecond apart.
-fn issue_many(keys: &KeyManager, clock: &ManualClock, from: Timestamp, count: usize) -> Result<(), Error> {
-    for number in 0..count {
-        clock.set(from.plus(Duration::from_millis(number as u64))?);
-        keys.by(Actor::service("bench")).issue(new_key(number)?)?;
-    }
-    Ok(())
 }
 
 fn start() -> Result<Timestamp, Error> {
@@ -180,23 +210,19 @@ fn due_at(turn: usize, finds: Finds) -> Result<Timestamp, Error> {
 
 /// So many keys that are not due for long, and for each turn a few that expire and a few that rotate.
 fn for_turns(count: usize, turns: usize) -> Result<Made, Error> {
-    let start = start()?;
-    Made::with(start.minus_or_min(ROTATE_EVERY + DAY), |keys, clock| {
-        let issue = |new: NewKey| keys.by(Actor::service("bench")).issue(new);
+    Made::with(|making| {
         for turn in 0..turns {
-            clock.set(due_at(turn, Finds::Rotations)?.minus_or_min(ROTATE_EVERY));
-            for number in 0..FEW {
-                issue(new_key(number)?)?;
-            }
+            let at = due_at(turn, Finds::Rotations)?.minus_or_min(ROTATE_EVERY);
+            (0..FEW).try_for_each(|number| making.issue(at, new_key(number)?))?;
         }
         // A millisecond for each comes to less than an hour for 3 M.
-        clock.set(start.minus_or_min(2 * 60 * MINUTE));
+        let (earlier, from) = (start()?.minus_or_min(120 * MINUTE), start()?.minus_or_min(60 * MINUTE));
         for turn in 0..turns {
-            for number in 0..FEW {
-                issue(new_key(number)?.auto_rotation(false).until(due_at(turn, Finds::Expired)?))?;
-            }
+            let until = due_at(turn, Finds::Expired)?;
+            let new = |number| Ok::<_, Error>(new_key(number)?.auto_rotation(false).until(until));
+            (0..FEW).try_for_each(|number| making.issue(earlier, new(number)?))?;
         }
-        issue_many(keys, clock, start.minus_or_min(60 * MINUTE), count)
+        making.issue_many(from, count)
     })
 }
 
@@ -292,14 +318,8 @@ fn contents(path: &Path) -> Result<Vec<(i64, i64, i64)>, Error> {
 fn rotations(run: &mut Run, count: usize) -> Result<(), Error> {
     let now = start()?;
     // Their successors have been due for an hour at least.
-    let from = now.minus_or_min(ROTATE_EVERY + 2 * 60 * MINUTE);
-    let made = Made::with(from, |keys, clock| {
-        issue_many(keys, clock, from, count)?;
-        // What remembers the issuing is cleaned before long, as it would be wherever somebody ticks.
-        clock.set(from.plus(8 * DAY)?);
-        assert_eq!(tick_until_done(keys)?, 0);
-        Ok(())
-    })?;
+    let from = now.minus_or_min(ROTATE_EVERY + 120 * MINUTE);
+    let made = Made::with(|making| making.issue_many(from, count))?;
 
     // Once to see what is written; at the same time everything runs warm.
     let copied = made.copy()?;

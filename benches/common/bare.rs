@@ -8,7 +8,7 @@ use std::path::Path;
 use keyrota::{AuditRow, Head, Row, RowKind, SealedChangeset, Timestamp, Write};
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, Params, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, Params, TransactionBehavior};
 
 use super::Error;
 
@@ -23,6 +23,36 @@ pub(crate) fn open(path: &Path) -> Result<Connection, Error> {
          PRAGMA temp_store = MEMORY; PRAGMA cell_size_check = ON",
     )?;
     Ok(connection)
+}
+
+/// A connection for making a database: fast, and lost when the system fails meanwhile.
+pub(crate) fn make(path: &Path) -> Result<Connection, Error> {
+    let connection = open(path)?;
+    connection.execute_batch(
+        "PRAGMA synchronous = OFF; PRAGMA secure_delete = OFF; PRAGMA cache_size = -1000000; \
+         PRAGMA wal_autocheckpoint = 100000",
+    )?;
+    Ok(connection)
+}
+
+/// Writes many commits in one transaction, without what remembers that they were carried out: that is gone before long
+/// wherever somebody ticks.
+pub(crate) fn carry_over(connection: &mut Connection, commits: &[SealedChangeset]) -> Result<(), Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for commit in commits {
+        for write in &commit.writes {
+            if !matches!(write, Write::Insert(row) if row.kind == RowKind::Request) {
+                carry_out(&transaction, write)?;
+            }
+        }
+        for entry in &commit.audit {
+            append(&transaction, entry)?;
+        }
+    }
+    if let Some(last) = commits.last() {
+        put_head(&transaction, &last.head)?;
+    }
+    Ok(transaction.commit()?)
 }
 
 /// How much each table holds.
@@ -143,7 +173,7 @@ fn carry_out(connection: &Connection, write: &Write) -> Result<(), Error> {
         Write::Expect { kind, id, .. } => {
             let mut statement =
                 connection.prepare_cached("SELECT revision FROM row WHERE kind = ?1 AND id = ?2")?;
-            black_box(statement.query_row((kind.code(), id), |row| row.get::<_, i64>(0))?);
+            black_box(statement.query_row((kind.code(), id), |row| row.get::<_, i64>(0)).optional()?);
             Ok(())
         }
         Write::Delete { kind, id, .. } if !kind.is_followed() => {
@@ -197,7 +227,11 @@ fn append(connection: &Connection, entry: &AuditRow) -> Result<(), Error> {
 
 fn put_head(connection: &Connection, head: &Head) -> Result<(), Error> {
     connection
-        .prepare_cached("UPDATE head SET revision = ?1, floor = ?2, body = ?3, generation = ?4, mac = ?5")?
+        .prepare_cached(
+            "INSERT INTO head (id, revision, floor, body, generation, mac) VALUES (1, ?1, ?2, ?3, ?4, ?5) \
+             ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, floor = excluded.floor, \
+             body = excluded.body, generation = excluded.generation, mac = excluded.mac",
+        )?
         .execute((
             head.revision.0 as i64,
             head.floor.0 as i64,
