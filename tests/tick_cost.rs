@@ -44,7 +44,7 @@ fn costs(others: usize) -> [Cost; 3] {
     }
     store.edit_rows({
         let shown = Arc::clone(&shown);
-        move |_| drop(shown.fetch_add(1, Ordering::Relaxed))
+        move |_| _ = shown.fetch_add(1, Ordering::Relaxed)
     });
     let cost = |time: Timestamp| {
         clock.set(time);
