@@ -1,6 +1,8 @@
 //! What the benchmarks share.
 #![allow(dead_code, reason = "each benchmark uses its own part")]
 
+#[cfg(feature = "sqlite")]
+pub(crate) mod bare;
 pub(crate) mod floor;
 pub(crate) mod heap;
 pub(crate) mod issuing;

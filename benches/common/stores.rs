@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use keyrota::{
     AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    Row, RowFilter, RowKind, RowRef, Stamp, StoreError, Tail, Timestamp, UsageBatch, UsageBucket, UsageEntry,
-    UsageQuery, UsageWriter, Write,
+    Row, RowFilter, RowKind, RowRef, SealedChangeset, Stamp, StoreError, Tail, Timestamp, UsageBatch,
+    UsageBucket, UsageEntry, UsageQuery, UsageWriter, Write,
 };
 
 /// A store in memory that keeps owners, roles and settings, and keys and versions only until [`Lean::forget`].
@@ -171,11 +171,14 @@ pub(crate) struct Before {
     stamp: Option<Stamp>,
     /// Whether no key is found by its owner, so that issuing does not count an owner's keys.
     hides_owners: bool,
+    /// What was committed through it, where that is to be kept.
+    recorded: Option<Arc<Mutex<Vec<SealedChangeset>>>>,
 }
 
 impl Before {
     pub(crate) fn new(store: impl KeyStore) -> Self {
-        Self { store: Arc::new(store), calls: Arc::default(), stamp: None, hides_owners: false }
+        let (calls, stamp) = (Arc::default(), None);
+        Self { store: Arc::new(store), calls, stamp, hides_owners: false, recorded: None }
     }
 
     /// With a stamp that never changes.
@@ -185,6 +188,16 @@ impl Before {
 
     pub(crate) fn hiding_owners(self) -> Self {
         Self { hides_owners: true, ..self }
+    }
+
+    /// Keeps what is committed through it. Nobody else may commit meanwhile.
+    pub(crate) fn recording(self) -> Self {
+        Self { recorded: Some(Arc::default()), ..self }
+    }
+
+    /// The commits that were kept, which are given away.
+    pub(crate) fn recorded(&self) -> Vec<SealedChangeset> {
+        self.recorded.iter().flat_map(|recorded| std::mem::take(&mut *recorded.lock().unwrap())).collect()
     }
 
     pub(crate) fn calls(&self) -> u64 {
@@ -234,6 +247,10 @@ impl KeyStore for Before {
         self.store().audit(query, each)
     }
     fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
+        if let Some(recorded) = &self.recorded {
+            let head = self.store.head().map_err(CommitError::NotWritten)?;
+            recorded.lock().unwrap().push(changeset.seal(head.as_ref(), Tail::default())?);
+        }
         self.store().commit(changeset)
     }
     #[inline]
