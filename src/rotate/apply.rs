@@ -161,7 +161,7 @@ pub(super) enum Committed {
     Conflict,
 }
 
-/// Commits, with the mark advanced if it is behind.
+/// Commits what a tick does at its own time: with the mark advanced if it is behind.
 pub(super) fn commit(
     records: &Records,
     mut changeset: Changeset,
@@ -175,10 +175,19 @@ pub(super) fn commit(
     if head.revision.0.saturating_sub(head.floor.0) > 2 * FEED_KEPT {
         changeset.raise_floor(crate::store::Revision(head.revision.0 - FEED_KEPT));
     }
+    commit_as_of(records, changeset, now)
+}
+
+/// Commits what happened at `t`, without moving the mark: only a tick's own time does.
+pub(super) fn commit_as_of(
+    records: &Records,
+    mut changeset: Changeset,
+    t: Timestamp,
+) -> Result<Committed, ManageError> {
     if changeset.is_empty() {
         return Ok(Committed::Done);
     }
-    outbox::enclose(records, &mut changeset, now);
+    outbox::enclose(records, &mut changeset, t);
     match records.store.commit(&changeset) {
         Ok(_) => Ok(Committed::Done),
         Err(CommitError::Conflict { .. }) => Ok(Committed::Conflict),

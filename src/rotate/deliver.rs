@@ -7,7 +7,7 @@ use crate::error::{ManageError, ReadError};
 use crate::event::{Event, EventKind};
 use crate::lifecycle::{self, Family, Transition};
 use crate::records::{Records, StoredFamily};
-use crate::rotate::apply::{Committed, TickReport, commit};
+use crate::rotate::apply::{Committed, TickReport, commit, commit_as_of};
 use crate::rotate::lookup::Lookup;
 use crate::rotate::plan::{PlannedDelivery, family};
 use crate::seal::SealedCopy;
@@ -122,7 +122,7 @@ fn settle(
             report.completed += usize::from(event.kind == EventKind::RotationCompleted);
             changeset.record(event);
         }
-        if let Committed::Done = commit_at(records, changeset)? {
+        if let Committed::Done = commit_as_of(records, changeset, t)? {
             return Ok(());
         }
     }
@@ -147,9 +147,4 @@ fn decide(
         _ => lifecycle::put_failed(&mut after, delivery.version, t),
     });
     Ok((after, transitions))
-}
-
-/// Commits without moving the high-water mark: only a tick's own time does.
-fn commit_at(records: &Records, changeset: Changeset) -> Result<Committed, ManageError> {
-    commit(records, changeset, Timestamp::MIN)
 }

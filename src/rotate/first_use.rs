@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::id::{KeyId, VersionNo};
 use crate::lifecycle;
 use crate::records::Records;
-use crate::rotate::apply::{Committed, commit};
+use crate::rotate::apply::{Committed, commit_as_of};
 use crate::rotate::lookup::Lookup;
 use crate::rotate::plan::family;
 use crate::store::{Changeset, StoreError};
@@ -69,8 +69,7 @@ fn record(
         let events = transitions.iter().map(|step| Event::of_key(t, step, &after, &context));
         events.for_each(|event| changeset.record(event));
     }
-    // Only a tick's own time moves the high-water mark.
-    Ok(match commit(records, changeset, Timestamp::MIN)? {
+    Ok(match commit_as_of(records, changeset, t)? {
         Committed::Done => Some(recorded),
         Committed::Conflict => None,
     })

@@ -1,6 +1,11 @@
 //! What automatic rotation brings about.
 
-use keyrota::{Actor, Claim, ClaimId, Notification};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use keyrota::{
+    Actor, Claim, ClaimId, Delivery, Handover, Notification, RotationPolicy, SecretSink, SinkError,
+};
 
 use crate::common::{at, day, new_key};
 use crate::stage::{Bed, line, on_both};
@@ -69,5 +74,40 @@ fn who_never_claims_is_warned_and_told_that_the_rotation_has_failed() {
         assert_eq!(story(&bed), ["rotation_failed v2 unclaimed"]);
         pass_to(&bed, "2027-09-01");
         assert_eq!(story(&bed), [""; 0], "nothing more is minted");
+    });
+}
+
+/// A sink that is away until it is told to be there.
+#[derive(Clone, Default)]
+struct Away(Arc<AtomicBool>);
+
+impl SecretSink for Away {
+    fn put(&self, _: &Handover<'_>) -> Result<(), SinkError> {
+        if self.0.load(Ordering::SeqCst) { Ok(()) } else { Err(SinkError::Unavailable) }
+    }
+}
+
+#[test]
+fn what_a_sink_has_answered_is_told_like_everything_else() {
+    on_both(|bed| {
+        let sink = Away::default();
+        let keys = bed.builder().sink(sink.clone()).channel("sinks", bed.ear.clone()).open().unwrap();
+        let bed = Bed { keys, ..bed };
+        let policy = RotationPolicy::builder().delivery(Delivery::Sink).build().unwrap();
+        bed.root().issue(new_key("ci").policy(policy).auto_rotation(true)).unwrap();
+        pass_to(&bed, "2027-03-24");
+        bed.ear.forget();
+        pass_to(&bed, "2027-03-25 12:00");
+        let kinds = |bed: &Bed| {
+            let kinds = bed.ear.heard().iter().map(|told| told.kind.to_string()).collect::<Vec<_>>();
+            bed.ear.forget();
+            kinds
+        };
+        assert_eq!(kinds(&bed), ["rotation_started", "delivery_failing"]);
+        sink.0.store(true, Ordering::SeqCst);
+        pass_to(&bed, "2027-03-26");
+        assert_eq!(kinds(&bed), ["rotation_started"], "the successor is active");
+        pass_to(&bed, "2027-03-28");
+        assert_eq!(kinds(&bed), ["rotation_completed"]);
     });
 }
