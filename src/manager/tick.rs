@@ -25,8 +25,8 @@ impl KeyManager {
             report.more |= deliveries.len() > Self::DELIVERIES;
             for delivery in deliveries.into_iter().take(Self::DELIVERIES) {
                 deliver(records, &**sink, delivery, now, || clock.now(), &mut report)?;
-                report.next_due = next_due(records, now)?;
             }
+            report.next_due = next_due(records, now)?;
         }
         self.notify_due(&mut report)?;
         Ok(report)
