@@ -281,7 +281,7 @@ impl<'a> PresentedToken<'a> {
         Self::parse_noting(text, |_| ())
     }
 
-    /// The same, telling what stands in the locator's place before the checksum is computed.
+    /// The same, telling what stands in the locator's place, whatever it is, before the characters are looked at.
     #[inline]
     pub(crate) fn parse_noting(text: &'a [u8], note: impl FnOnce(&Locator)) -> Result<Self, TokenError> {
         if text.len() > Prefix::MAX_BYTES + 1 + TAIL {
@@ -293,10 +293,10 @@ impl<'a> PresentedToken<'a> {
             head.strip_suffix(b"_").filter(|prefix| !prefix.is_empty()).ok_or(TokenError::Malformed)?;
         let (covered, check) = tail.split_first_chunk().ok_or(TokenError::Malformed)?;
         let locator = covered.first_chunk().copied().map(Locator).ok_or(TokenError::Malformed)?;
+        note(&locator);
         if !is_base62(tail) {
             return Err(TokenError::Malformed);
         }
-        note(&locator);
         if checksum(&[covered]) != check {
             return Err(TokenError::Checksum);
         }

@@ -1,38 +1,90 @@
 //! The index: from the hash of a name to positions in the slab. Lock-free for readers, one writer.
 //!
-//! Each entry is one word: 32 bits of the hash and the position. Eight of them share a cache line, and are looked at
-//! together, without a branch that depends on which of them it is: such a branch would be guessed wrongly half the time,
-//! and only after the line has come from memory, so that nothing else could be done meanwhile.
+//! Each entry is 32 bits: as many for the position as the table may need, the others of the hash. Memory is what a search
+//! waits for, so that the smaller index is the faster one; who is led to a wrong place once in hundreds of times looks on.
+//! Four entries are looked at together, without a branch that depends on which of them it is: such a branch would be
+//! guessed wrongly half the time, and only after the line has come from memory, so that nothing else could be done meanwhile.
 //!
-//! An index grows without moving what it points to, in 256 parts that double one by one and not at the same moment. Tables that were outgrown stay, because a reader may be in
-//! one; together they are as large as those in use. An index that only the writer reads gives them back.
+//! What is removed leaves no trace, so that an index in which names come and go for ever stays as large as it is. It
+//! grows without moving what it points to, in 256 parts that double one by one and not at the same moment. Tables that
+//! were outgrown stay, because a reader may be in one; together they are as large as those in use. An index that only the
+//! writer reads gives them back.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::validate::prefetch::prefetch;
 
 const PARTS: usize = 256;
-/// From 16 entries on, doubled each time: enough for 2³² entries in all.
-const LEVELS: usize = 22;
+/// From 16 entries on, doubled each time: enough for 2²⁸ entries in all.
+const LEVELS: usize = 17;
 const SMALLEST: usize = 16;
-
-/// A position's place in an entry when there was one that is gone; a search goes on behind it.
-const GONE: u32 = u32::MAX;
+/// How many bits of an entry tell the position in a table of the first level: room for three times as many positions as
+/// all parts of that level hold entries.
+const POSITION: u32 = 14;
 
 /// A line of entries; where it is full, those that belong here follow in the next.
 #[derive(Debug, Default)]
-#[repr(align(32))]
-struct Line([AtomicU64; 4]);
-
-type Table = Box<[Line]>;
+#[repr(align(16))]
+struct Line([AtomicU32; 4]);
 
 impl Line {
-    /// The first entry of this tag, which may be gone; 0 where there is none.
+    fn entries(&self) -> impl Iterator<Item = (&AtomicU32, u32)> {
+        self.0.iter().map(|cell| (cell, cell.load(Ordering::Relaxed)))
+    }
+
+    /// Where this entry is.
+    fn place_of(&self, wanted: u32) -> Option<&AtomicU32> {
+        self.entries().find_map(|(cell, entry)| (entry == wanted).then_some(cell))
+    }
+
+    fn is_full(&self) -> bool {
+        self.place_of(0).is_none()
+    }
+}
+
+/// The entries of a part, and how they are written.
+#[derive(Debug)]
+struct Table {
+    lines: Box<[Line]>,
+    form: Form,
+}
+
+/// How a table writes its entries: which bits tell the position, by one more than it is; the others are the hash's. An
+/// empty place is zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Form {
+    position: u32,
+}
+
+impl Form {
+    const fn of_level(level: usize) -> Self {
+        Self { position: (1 << (POSITION + level as u32)) - 1 }
+    }
+
+    /// The entry of a position, if it can be written.
+    fn entry(self, split: Split, position: u32) -> Option<u32> {
+        let place = position.checked_add(1).filter(|place| *place <= self.position)?;
+        Some(split.tag & !self.position | place)
+    }
+
     #[inline]
-    fn first(&self, tag: u32) -> u64 {
-        let entries = self.0.each_ref().map(|entry| entry.load(Ordering::Relaxed));
-        entries.iter().rev().fold(0, |found, entry| if (entry >> 32) as u32 == tag { *entry } else { found })
+    fn has_tag(self, entry: u32, tag: u32) -> bool {
+        (entry ^ tag) & !self.position == 0
+    }
+
+    /// The position in an entry, if it has this tag.
+    #[inline]
+    fn position(self, entry: u32, tag: u32) -> Option<u32> {
+        let position = (entry & self.position).checked_sub(1)?;
+        self.has_tag(entry, tag).then_some(position)
+    }
+
+    /// The first entry of a line with this tag; 0 where there is none.
+    #[inline]
+    fn first(self, line: &Line, tag: u32) -> u32 {
+        let entries = line.0.each_ref().map(|entry| entry.load(Ordering::Relaxed));
+        entries.iter().rev().fold(0, |found, entry| if self.has_tag(*entry, tag) { *entry } else { found })
     }
 }
 
@@ -59,18 +111,8 @@ struct Split {
     tag: u32,
 }
 
-fn split(hash: u64) -> Split {
+fn split_of(hash: u64) -> Split {
     Split { part: (hash >> 56) as usize, place: (hash >> 24) & 0xFFFF_FFFF, tag: hash as u32 }
-}
-
-fn entry(tag: u32, position: u32) -> u64 {
-    (u64::from(tag) << 32) | u64::from(position.wrapping_add(1))
-}
-
-/// The position in an entry, if it has this tag.
-fn position(entry: u64, tag: u32) -> Option<u32> {
-    let position = (entry as u32).wrapping_sub(1);
-    ((entry >> 32) as u32 == tag && entry as u32 != 0 && position != GONE - 1).then_some(position)
 }
 
 impl Default for Index {
@@ -84,78 +126,114 @@ impl Default for Index {
     }
 }
 
-impl Part {
-    /// How many lines a level's table has. The parts' sizes lie between a power of two and the next, so that they do not all
-    /// double at once.
-    fn size(number: usize, level: usize) -> usize {
-        (((SMALLEST * (PARTS + number)) << level) / PARTS).div_ceil(4)
+impl Table {
+    fn new(number: usize, level: usize) -> Self {
+        // The parts' sizes lie between a power of two and the next, so that they do not all double at once.
+        let lines = (((SMALLEST * (PARTS + number)) << level) / PARTS).div_ceil(4);
+        Self { lines: (0..lines).map(|_| Line::default()).collect(), form: Form::of_level(level) }
     }
 
+    /// The line in which a search begins.
     #[inline]
-    fn table(&self) -> &[Line] {
-        let table = self.tables.get(self.level.load(Ordering::Acquire)).and_then(OnceLock::get);
-        table.map_or(&[], |table| table)
+    fn start(&self, place: u64) -> usize {
+        ((place * self.lines.len() as u64) >> 32) as usize
+    }
+
+    /// All lines with their numbers, in the order in which a search that begins here looks at them.
+    #[inline]
+    fn from(&self, start: usize) -> impl Iterator<Item = (usize, &Line)> {
+        let (before, after) = self.lines.split_at_checked(start).unwrap_or((&[], &self.lines));
+        (start..self.lines.len()).zip(after).chain((0..start).zip(before))
+    }
+
+    /// The positions of all entries.
+    fn positions(&self) -> impl Iterator<Item = u32> {
+        self.lines.iter().flat_map(Line::entries).filter_map(|(_, entry)| self.position(entry))
+    }
+
+    fn position(&self, entry: u32) -> Option<u32> {
+        self.form.position(entry, entry)
+    }
+
+    /// Puts a position into the first empty place; says whether there was one.
+    fn insert(&self, split: Split, position: u32) -> bool {
+        let mut empty = self.from(self.start(split.place)).filter_map(|(_, line)| line.place_of(0));
+        let entry = self.form.entry(split, position);
+        entry.zip(empty.next()).map(|(entry, cell)| cell.store(entry, Ordering::Relaxed)).is_some()
+    }
+
+    /// Empties the place of a position, and lets those come nearer that went on because it was taken: they are found
+    /// still, and no search goes further than it must. Says whether the position was there.
+    fn remove(&self, split: Split, position: u32, hash_of: impl Fn(u32) -> u64) -> bool {
+        let Some(wanted) = self.form.entry(split, position) else { return false };
+        let mut lines = self.from(self.start(split.place));
+        let found = lines.find_map(|(number, line)| Some((number, line, line.place_of(wanted)?)));
+        let Some((mut hole, mut previous, mut place)) = found else { return false };
+        let from = |line: usize, to: usize| (to + self.lines.len() - line) % self.lines.len();
+        for (number, line) in self.from(hole).skip(1) {
+            // Nobody goes on from a line that has an empty place.
+            if !previous.is_full() {
+                break;
+            }
+            let passed_the_hole = |entry| {
+                let home = self.position(entry).map(|position| self.start(split_of(hash_of(position)).place));
+                home.is_some_and(|home| from(home, number) >= from(hole, number))
+            };
+            if let Some((cell, entry)) = line.entries().find(|(_, entry)| passed_the_hole(*entry)) {
+                place.store(entry, Ordering::Relaxed);
+                (hole, place) = (number, cell);
+            }
+            previous = line;
+        }
+        place.store(0, Ordering::Relaxed);
+        true
+    }
+
+    /// Whether one more has room, and its position can be written.
+    fn has_room(&self, filled: usize, position: u32) -> bool {
+        filled < self.lines.len() * 3
+            && self.form.entry(Split { part: 0, place: 0, tag: 0 }, position).is_some()
+    }
+}
+
+impl Part {
+    #[inline]
+    fn table(&self) -> Option<&Table> {
+        self.tables.get(self.level.load(Ordering::Acquire)).and_then(OnceLock::get)
     }
 
     /// Makes room for one more.
-    fn make_room(&self, number: usize, hash_of: impl Fn(u32) -> u64) {
-        let level = self.level.load(Ordering::Relaxed);
-        let old = self.table();
-        let filled = self.filled.load(Ordering::Relaxed);
-        if !old.is_empty() && filled < old.len() * 3 {
-            return;
+    fn make_room(&self, number: usize, position: u32, hash_of: impl Fn(u32) -> u64) {
+        loop {
+            let level = self.level.load(Ordering::Relaxed);
+            let old = self.table();
+            if old.is_some_and(|old| old.has_room(self.filled.load(Ordering::Relaxed), position)) {
+                return;
+            }
+            let level = if old.is_none() { level } else { level + 1 };
+            let Some(cell) = self.tables.get(level) else { return };
+            let table = Table::new(number, level);
+            let kept = old.into_iter().flat_map(Table::positions);
+            let kept = kept.filter(|position| table.insert(split_of(hash_of(*position)), *position)).count();
+            drop(cell.set(table));
+            self.filled.store(kept, Ordering::Relaxed);
+            self.level.store(level, Ordering::Release);
         }
-        let live = || entries(old).map(|entry| entry.load(Ordering::Relaxed)).filter(|entry| is_live(*entry));
-        // A table full of what is gone is rebuilt one level higher all the same: a reader may be in this one.
-        let level = if old.is_empty() { level } else { level + 1 };
-        let Some(cell) = self.tables.get(level) else { return };
-        let table: Table = (0..Self::size(number, level)).map(|_| Line::default()).collect();
-        let mut kept = 0;
-        for entry in live() {
-            let position = (entry as u32).wrapping_sub(1);
-            insert(&table, split(hash_of(position)).place, entry);
-            kept += 1;
-        }
-        drop(cell.set(table));
-        self.filled.store(kept, Ordering::Relaxed);
-        self.level.store(level, Ordering::Release);
     }
 }
 
-fn is_live(entry: u64) -> bool {
-    entry as u32 != 0 && entry as u32 != GONE
-}
-
-fn entries<'a>(lines: impl IntoIterator<Item = &'a Line>) -> impl Iterator<Item = &'a AtomicU64> {
-    lines.into_iter().flat_map(|line| &line.0)
-}
-
-/// The line in which a search in a table begins.
-#[inline]
-fn start(table: &[Line], place: u64) -> usize {
-    ((place * table.len() as u64) >> 32) as usize
-}
-
-/// All entries of a table, in the order in which a search for this place looks at them.
-#[inline]
-fn from(table: &[Line], place: u64) -> impl Iterator<Item = &AtomicU64> {
-    let (before, after) = table.split_at_checked(start(table, place)).unwrap_or((&[], table));
-    entries(after.iter().chain(before))
-}
-
-/// Puts an entry into the first empty place; says whether there was one.
-fn insert(table: &[Line], place: u64, entry: u64) -> bool {
-    let empty = from(table, place).find(|cell| cell.load(Ordering::Relaxed) == 0);
-    empty.map(|cell| cell.store(entry, Ordering::Relaxed)).is_some()
-}
-
 impl Index {
+    #[inline]
+    fn table(&self, split: Split) -> Option<&Table> {
+        self.parts.get(split.part)?.table()
+    }
+
     /// Asks for the cache line in which a search for this hash begins.
     #[inline]
     pub(crate) fn prefetch(&self, hash: u64) {
-        let Split { part, place, .. } = split(hash);
-        if let Some(table) = self.parts.get(part).map(Part::table)
-            && let Some(line) = table.get(start(table, place))
+        let split = split_of(hash);
+        if let Some(table) = self.table(split)
+            && let Some(line) = table.lines.get(table.start(split.place))
         {
             prefetch(line);
         }
@@ -164,26 +242,26 @@ impl Index {
     /// The position that this hash most probably leads to.
     #[inline]
     pub(crate) fn likely(&self, hash: u64) -> Option<u32> {
-        let Split { part, place, tag } = split(hash);
-        let table = self.parts.get(part)?.table();
-        let line = table.get(start(table, place))?;
-        position(line.first(tag), tag).or_else(|| self.find(hash, |_| true))
+        let split = split_of(hash);
+        let table = self.table(split)?;
+        let line = table.lines.get(table.start(split.place))?;
+        let entry = table.form.first(line, split.tag);
+        table.form.position(entry, split.tag).or_else(|| self.find(hash, |_| true))
     }
 
     /// The first position of this hash that is the one looked for.
     ///
     /// While the writer works, the answer may be wrong: the caller's sequence lock says so.
     pub(crate) fn find(&self, hash: u64, mut is_it: impl FnMut(u32) -> bool) -> Option<u32> {
-        let Split { part, place, tag } = split(hash);
-        for cell in from(self.parts.get(part)?.table(), place) {
-            let entry = cell.load(Ordering::Relaxed);
-            if entry == 0 {
-                return None;
-            }
-            if let Some(position) = position(entry, tag)
-                && is_it(position)
-            {
+        let split = split_of(hash);
+        let table = self.table(split)?;
+        for (_, line) in table.from(table.start(split.place)) {
+            let mut positions = line.entries().filter_map(|(_, entry)| table.form.position(entry, split.tag));
+            if let Some(position) = positions.find(|position| is_it(*position)) {
                 return Some(position);
+            }
+            if !line.is_full() {
+                return None;
             }
         }
         None
@@ -191,30 +269,88 @@ impl Index {
 
     /// Adds a position. `hash_of` gives the hash of each position that is in already.
     pub(crate) fn add(&self, hash: u64, position: u32, hash_of: impl Fn(u32) -> u64) {
-        let Split { part: number, place, tag } = split(hash);
-        let Some(part) = self.parts.get(number) else { return };
-        part.make_room(number, hash_of);
-        if insert(part.table(), place, entry(tag, position)) {
+        let split = split_of(hash);
+        let Some(part) = self.parts.get(split.part) else { return };
+        part.make_room(split.part, position, hash_of);
+        if part.table().is_some_and(|table| table.insert(split, position)) {
             part.filled.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Gives back the tables that the part of this hash has outgrown; nobody can be in one.
     pub(crate) fn forget_outgrown(&mut self, hash: u64) {
-        if let Some(part) = self.parts.get_mut(split(hash).part) {
+        if let Some(part) = self.parts.get_mut(split_of(hash).part) {
             let outgrown = *part.level.get_mut();
             part.tables.iter_mut().take(outgrown).for_each(|table| drop(table.take()));
         }
     }
 
-    /// Removes a position, or puts another in its place.
-    pub(crate) fn change(&self, hash: u64, position: u32, to: Option<u32>) {
-        let Split { part, place, tag } = split(hash);
-        let table = self.parts.get(part).map_or(&[] as &[_], Part::table);
-        let wanted = entry(tag, position);
-        if let Some(cell) = from(table, place).find(|cell| cell.load(Ordering::Relaxed) == wanted) {
-            let gone = (u64::from(tag) << 32) | u64::from(GONE);
-            cell.store(to.map_or(gone, |to| entry(tag, to)), Ordering::Relaxed);
+    /// Removes a position. `hash_of` gives the hash of each position that is in.
+    pub(crate) fn remove(&self, hash: u64, position: u32, hash_of: impl Fn(u32) -> u64) {
+        let split = split_of(hash);
+        let Some(part) = self.parts.get(split.part) else { return };
+        if part.table().is_some_and(|table| table.remove(split, position, hash_of)) {
+            part.filled.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Positions by hashes that crowd: all in one part, most of them in few places.
+    fn crowded(position: u32) -> u64 {
+        let mixed = u64::from(position).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed % 23) << 51 | mixed >> 40
+    }
+
+    fn found(index: &Index, position: u32) -> bool {
+        index.find(crowded(position), |at| at == position) == Some(position)
+    }
+
+    #[test]
+    fn what_comes_and_goes_in_any_order_is_found_while_it_is_there_and_never_after() {
+        let (index, mut held) = (Index::default(), BTreeSet::new());
+        let mut chance = 7u64;
+        for _ in 0..20_000 {
+            chance = chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let position = (chance >> 33) as u32 % 90;
+            if held.insert(position) {
+                index.add(crowded(position), position, crowded);
+            } else {
+                held.remove(&position);
+                index.remove(crowded(position), position, crowded);
+            }
+            assert!((0..90).all(|position| found(&index, position) == held.contains(&position)));
+        }
+        let filled: usize = index.parts.iter().map(|part| part.filled.load(Ordering::Relaxed)).sum();
+        assert_eq!(filled, held.len());
+    }
+
+    #[test]
+    fn an_index_in_which_names_come_and_go_for_ever_stays_as_large_as_it_is() {
+        let index = Index::default();
+        let level = || index.parts.iter().map(|part| part.level.load(Ordering::Relaxed)).max();
+        (0..200).for_each(|position| index.add(crowded(position), position, crowded));
+        let before = level();
+        for position in 0..20_000 {
+            index.remove(crowded(position), position, crowded);
+            index.add(crowded(position + 200), position + 200, crowded);
+        }
+        assert_eq!(level(), before);
+    }
+
+    #[test]
+    fn a_position_that_the_table_has_no_bits_for_makes_it_grow() {
+        let index = Index::default();
+        for position in [3, (1 << POSITION) - 2, (1 << POSITION) - 1, 1 << 20, (1 << 30) - 2] {
+            index.add(crowded(position), position, crowded);
+            assert!(found(&index, position) && found(&index, 3), "{position}");
+        }
+        index.add(crowded(u32::MAX), u32::MAX, crowded);
+        assert!(!found(&index, u32::MAX) && found(&index, 3));
     }
 }

@@ -15,7 +15,7 @@ use crate::validate::entry::{CellKind, Entry, KeyState, State};
 use crate::validate::facts::{Numbers, Standing};
 use crate::validate::findings::{Finding, Findings};
 use crate::validate::index::Index;
-use crate::validate::replica::Replica;
+use crate::validate::replica::{NOWHERE, Replica};
 use crate::validate::slab::key_words;
 use crate::version::VersionRecord;
 
@@ -166,7 +166,7 @@ impl Keeper {
         }
         match record {
             Ok(version) => {
-                place_at(replica, position, entry, version.locator.words());
+                replica.place_at(position, entry, version.locator.words());
                 entry.set_version(&version);
             }
             Err(doubt) => {
@@ -175,7 +175,7 @@ impl Keeper {
                     && replica.position_of(claimed).is_none()
                 {
                     // Only a claim: it may add a denial where nothing was, and takes nobody's place.
-                    place_at(replica, position, entry, claimed);
+                    replica.place_at(position, entry, claimed);
                 }
                 match doubt {
                     Doubt::Tampered => entry.set_unbelievable(State::Tampered, None),
@@ -190,7 +190,7 @@ impl Keeper {
         let Some(entry) = replica.slab.get(position).filter(|entry| entry.state() != State::Absent) else {
             return;
         };
-        leave(replica, position, entry);
+        replica.take_away(position, entry);
         entry.set_unbelievable(State::Absent, None);
         self.held -= 1;
         self.waiting.add(position);
@@ -280,13 +280,7 @@ impl Keeper {
                 first.set_next(Some(position));
             }
             None => {
-                let hash_of = |position| {
-                    let key = replica.slab.get(position).map(Entry::key);
-                    key.map_or(0, |key| replica.seed.hash(key_words(key)))
-                };
-                let hash = replica.seed.hash(key_words(key));
-                self.keys.add(hash, position, hash_of);
-                self.keys.forget_outgrown(hash);
+                self.lead_to(replica, key, position);
             }
         }
         Some(position)
@@ -317,10 +311,20 @@ impl Keeper {
         None
     }
 
+    /// Makes a key lead to its first version.
+    fn lead_to(&mut self, replica: &Replica, key: KeyId, first: u32) {
+        let hash = replica.seed.hash(key_words(key));
+        self.keys.add(hash, first, replica.hash_of_key());
+        self.keys.forget_outgrown(hash);
+    }
+
     fn unlink(&mut self, replica: &Replica, position: u32, entry: &Entry) {
         let Some(first) = self.first_of(replica, entry.key()) else { return };
         if first == position {
-            self.keys.change(replica.seed.hash(key_words(entry.key())), position, entry.next());
+            self.keys.remove(replica.seed.hash(key_words(entry.key())), position, replica.hash_of_key());
+            if let Some(next) = entry.next() {
+                self.lead_to(replica, entry.key(), next);
+            }
             let key = self.memory(position).map(|memory| memory.key);
             let Some(next) = entry.next() else { return };
             if let (Some(key), Some(next)) = (key, self.memory(next)) {
@@ -387,9 +391,6 @@ impl Keeper {
     }
 }
 
-/// The locator of an entry that no token leads to.
-const NOWHERE: [u64; 2] = [0, 0];
-
 fn doubt<R>(told: &Told<R>) -> Option<Doubt> {
     match told {
         Told::Row { record: Err(doubt), .. } => Some(*doubt),
@@ -414,29 +415,6 @@ fn no_older<R>(latest: &mut Revision, revision: Revision, record: Result<R, Doub
 fn family(replica: &Replica, first: u32) -> impl Iterator<Item = (u32, &Entry)> {
     let at = |position: u32| replica.slab.get(position).map(|entry| (position, entry));
     std::iter::successors(at(first), move |(_, entry)| at(entry.next()?))
-}
-
-/// Makes a locator lead to an entry, and to no other.
-fn place_at(replica: &Replica, position: u32, entry: &Entry, locator: [u64; 2]) {
-    if entry.locator() == locator {
-        return;
-    }
-    leave(replica, position, entry);
-    if let Some(other) = replica.position_of(locator)
-        && let Some(entry) = replica.slab.get(other)
-    {
-        leave(replica, other, entry);
-    }
-    entry.set_locator(locator);
-    let hash_of = |position| replica.slab.get(position).map_or(0, |entry| replica.seed.hash(entry.locator()));
-    replica.index.add(replica.seed.hash(locator), position, hash_of);
-}
-
-fn leave(replica: &Replica, position: u32, entry: &Entry) {
-    if entry.locator() != NOWHERE {
-        replica.index.change(replica.seed.hash(entry.locator()), position, None);
-        entry.set_locator(NOWHERE);
-    }
 }
 
 fn counted(entry: &Entry) -> Option<Granted> {

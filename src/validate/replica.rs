@@ -15,7 +15,10 @@ use crate::validate::entry::Entry;
 use crate::validate::facts::Shared;
 use crate::validate::index::Index;
 use crate::validate::sequence::Sequence;
-use crate::validate::slab::{Seed, Slab};
+use crate::validate::slab::{Seed, Slab, key_words};
+
+/// The locator of an entry that no token leads to.
+pub(crate) const NOWHERE: [u64; 2] = [0, 0];
 
 /// What validation looks at.
 #[derive(Debug)]
@@ -85,6 +88,39 @@ impl Replica {
         self.synced.stamp.iter().zip(stamp.0).for_each(|(word, new)| word.store(new, Ordering::Relaxed));
         self.synced.high_water.store(high_water.unix_micros(), Ordering::Relaxed);
         self.synced.whole.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes a locator lead to an entry, and to no other. The writer's.
+    pub(crate) fn place_at(&self, position: u32, entry: &Entry, locator: [u64; 2]) {
+        if entry.locator() == locator {
+            return;
+        }
+        self.take_away(position, entry);
+        if let Some(other) = self.position_of(locator)
+            && let Some(entry) = self.slab.get(other)
+        {
+            self.take_away(other, entry);
+        }
+        entry.set_locator(locator);
+        self.index.add(self.seed.hash(locator), position, self.hash_of_locator());
+    }
+
+    /// Makes no locator lead to an entry. The writer's.
+    pub(crate) fn take_away(&self, position: u32, entry: &Entry) {
+        if entry.locator() != NOWHERE {
+            self.index.remove(self.seed.hash(entry.locator()), position, self.hash_of_locator());
+            entry.set_locator(NOWHERE);
+        }
+    }
+
+    fn hash_of_locator(&self) -> impl Fn(u32) -> u64 {
+        |position| self.slab.get(position).map_or(0, |entry| self.seed.hash(entry.locator()))
+    }
+
+    /// From a position to the hash of its key.
+    pub(crate) fn hash_of_key(&self) -> impl Fn(u32) -> u64 {
+        let key = |position| self.slab.get(position).map(Entry::key);
+        move |position| key(position).map_or(0, |key| self.seed.hash(key_words(key)))
     }
 
     /// Where the entry of a locator is.
