@@ -9,7 +9,7 @@ use crate::id::{KeyId, VersionNo};
 use crate::keyring::Generation;
 use crate::lifecycle::{self, Validity};
 use crate::time::Timestamp;
-use crate::validate::prefetch::prefetch;
+use crate::validate::prefetch::{prefetch, prefetch_to_write};
 use crate::version::{EndReason, Stage, VersionRecord};
 
 /// A version's place.
@@ -186,6 +186,12 @@ impl Entry {
     #[inline]
     pub(crate) fn prefetch(&self) {
         self.words.first().into_iter().chain(self.words.get(word::KEY)).for_each(prefetch);
+    }
+
+    /// Asks for the row, to count in it.
+    #[inline]
+    pub(crate) fn prefetch_row(&self) {
+        self.words.get(word::KEY).into_iter().for_each(prefetch_to_write);
     }
 
     /// Where in memory the digest is, and how many bytes it has.

@@ -19,7 +19,7 @@ use crate::validate::facts::{Bounds, Owner, Profile, Standing};
 use crate::validate::grant::{Demand, Grant};
 use crate::validate::leeway::Leeway;
 use crate::validate::marks::{Marked, Snapshot};
-use crate::validate::replica::{Place, Replica};
+use crate::validate::replica::{Likely, Place, Replica};
 use crate::validate::sequence::Seen;
 
 /// What the replica said of a version, all of it at one moment.
@@ -223,6 +223,9 @@ impl Inner {
             Ok(digest.words())
         };
         let under_current = hash(current)?;
+        if let Some(Likely { place, .. }) = &likely {
+            place.entry.prefetch_row();
+        }
         self.consistently(|replica, seen| {
             let is = replica.find(locator, likely.as_ref(), before == Some(seen));
             // Where there is none, somebody else's is looked at: as much work, and no more than that.
