@@ -11,7 +11,8 @@
 //! * [how rotation works](guide::rotation),
 //! * [choosing a policy](guide::policy),
 //! * [claiming](guide::claiming), for those who write clients and for those who serve them,
-//! * [notifications](guide::notifications).
+//! * [notifications](guide::notifications),
+//! * [the command line](guide::command_line).
 //!
 //! # Words
 //!
@@ -121,7 +122,7 @@ pub use crate::policy::{
     ClaimBy, ClockStart, Delivery, DeploymentSettings, OwnerLimit, PolicyError, Retirement, RotationPolicy,
     RotationPolicyBuilder,
 };
-pub use crate::report::{AuditVerdict, CheckFinding, CheckReport};
+pub use crate::report::{AuditVerdict, CheckFinding, CheckReport, GenerationUse};
 pub use crate::rotate::{
     ClientBehaviour, ClockState, Plan, PlannedDelivery, Simulation, TickReport, Unsettled,
 };
