@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{ManageError, ReadError};
+use crate::error::ManageError;
 use crate::id::KeyId;
 use crate::notice::{self, STALE_AFTER, UNUSED_AFTER};
 use crate::notification::{Notification, NotificationKind};
 use crate::outbox::enclose::Rows;
 use crate::outbox::entry::Rank;
 use crate::outbox::{ATTEMPTS, Committed, commit};
-use crate::records::{Record, Records, StoredFamily, read};
+use crate::records::{Record, Records, believed, read};
 use crate::store::{Changeset, Revision, RowFilter, RowIndex, RowKind, UsageBucket, UsageQuery};
 use crate::time::{Timestamp, earlier};
 use crate::version::VersionRecord;
@@ -169,7 +169,7 @@ fn ask_ends(
         *from = if is_cut { last.clone() } else { up_to_now() };
     }
     for version in found.into_iter().filter_map(|(_, version)| version) {
-        let Some(stored) = family(records, version.key)? else { continue };
+        let Some(stored) = believed(records.family(version.key))? else { continue };
         let family = &stored.family;
         let Some(version) = family.version(version.number) else { continue };
         if notice::warns(family, version, warning, &records.channels.warnings, now) {
@@ -204,7 +204,7 @@ fn ask_unused(
     let is_cut = next.as_ref().is_some_and(|next| *next <= up_to);
     noticed.more |= is_cut;
     if let Some(key) = next.and_then(|next| next.parse::<KeyId>().ok()) {
-        let made = family(records, key)?.map(|stored| stored.family.key.issued_at);
+        let made = believed(records.family(key))?.map(|stored| stored.family.key.issued_at);
         let due = made.and_then(|made| made.plus(UNUSED_AFTER).ok()).map(|due| due.max(now));
         noticed.next_due = earlier(noticed.next_due, due);
     }
@@ -212,7 +212,8 @@ fn ask_unused(
         *from = last.clone();
     }
     for id in found {
-        let Some(stored) = id.parse().ok().map(|key| family(records, key)).transpose()?.flatten() else {
+        let Some(stored) = id.parse().ok().map(|key| believed(records.family(key))).transpose()?.flatten()
+        else {
             continue;
         };
         if last_use(records, &UsageQuery::of_key(&id))?.is_none() {
@@ -256,7 +257,9 @@ fn ask_silent(
         })?;
         let is_cut = users.len() == limit;
         for id in &users {
-            let Some(stored) = id.parse().ok().map(|key| family(records, key)).transpose()?.flatten() else {
+            let Some(stored) =
+                id.parse().ok().map(|key| believed(records.family(key))).transpose()?.flatten()
+            else {
                 continue;
             };
             if let Some(last) = last_use(records, &UsageQuery::of_key(id))?.filter(|last| *last < end) {
@@ -280,13 +283,4 @@ fn last_use(records: &Records, query: &UsageQuery<'_>) -> Result<Option<Timestam
     let mut last = None;
     records.store.usage(query, &mut |_, entry| last = last.max(entry.counts.last_used))?;
     Ok(last)
-}
-
-/// A key, if it can be had and believed.
-fn family(records: &Records, key: KeyId) -> Result<Option<StoredFamily>, ManageError> {
-    match records.family(key) {
-        Ok(family) => Ok(family),
-        Err(ReadError::Tampered { .. } | ReadError::KeyringBehind(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }

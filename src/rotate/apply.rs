@@ -13,10 +13,10 @@ use crate::key::KeyRecord;
 use crate::lifecycle::{Family, RotationOrder, Transition};
 use crate::outbox;
 use crate::policy::SweepRecord;
-use crate::records::{Record as _, Records, StoredFamily, read};
+use crate::records::{Record as _, Records, StoredFamily, believed, read};
 use crate::rotate::lookup::Lookup;
 use crate::rotate::mint::mint;
-use crate::rotate::plan::{ClockState, Due, DueKey, PlannedDelivery, clock_state, due, family, next_due};
+use crate::rotate::plan::{ClockState, Due, PlannedDelivery, clock_state, due, family, next_due};
 use crate::seal::SealedCopy;
 use crate::store::{Changeset, CommitError, RowFilter, RowKind};
 use crate::time::Timestamp;
@@ -69,6 +69,25 @@ pub struct TickReport {
     pub next_due: Option<Timestamp>,
     /// Whether more is due already: tick again.
     pub more: bool,
+}
+
+impl TickReport {
+    /// Counts what is recorded of a key.
+    fn count(&mut self, event: &Event) {
+        match event.kind {
+            EventKind::RotationStarted => self.started += 1,
+            EventKind::VersionOffered => self.offered += 1,
+            EventKind::VersionActivated => self.activated += 1,
+            EventKind::RotationFailed => self.failed += 1,
+            EventKind::RotationCompleted => self.completed += 1,
+            _ => {}
+        }
+        match event.end_reason {
+            Some(EndReason::Expired) => self.expired += 1,
+            Some(EndReason::Retired) => self.retired += 1,
+            _ => {}
+        }
+    }
 }
 
 /// How many keys one commit settles.
@@ -124,7 +143,9 @@ pub(crate) fn tick(
     report.deferred = found.deferred.len();
     let Due { keys, leftovers, deliveries, .. } = found;
     let mut conflicts = 0;
-    for batch in keys.chunks(BATCH) {
+    let mut keys = keys.into_iter().map(|key| key.stored).peekable();
+    while keys.peek().is_some() {
+        let batch = keys.by_ref().take(BATCH).collect();
         conflicts += settle(records, &mut lookup, batch, now, &mut report)?;
     }
     for batch in leftovers.chunks(BATCH) {
@@ -209,46 +230,40 @@ fn tick_name() -> Result<RequestId, ManageError> {
 fn settle(
     records: &Records,
     lookup: &mut Lookup<'_>,
-    due: &[DueKey],
+    mut batch: Vec<StoredFamily>,
     now: Timestamp,
     report: &mut TickReport,
 ) -> Result<usize, ManageError> {
     let context = Context::system();
-    let mut current: Vec<StoredFamily> = due.iter().map(|key| key.stored.clone()).collect();
     for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            let mut again = Vec::with_capacity(batch.len());
+            for stored in batch {
+                match family(records, stored.family.key.id)? {
+                    Some(stored) => again.push(stored),
+                    None => report.faults += 1,
+                }
+            }
+            batch = again;
+        }
         let mut changeset = Changeset::new(&records.keyring);
-        let (mut events, mut lapsed) = (Vec::new(), 0);
+        let (mut events, mut done) = (Vec::new(), report.clone());
         lookup.begin(attempt > 0);
-        for stored in &current {
+        for stored in &batch {
             let Some((after, transitions)) = decide(records, lookup, stored, now, &mut changeset)? else {
                 continue;
             };
-            lapsed += usize::from(after.key.lapsed && !stored.family.key.lapsed);
+            done.lapsed += usize::from(after.key.lapsed && !stored.family.key.lapsed);
             events.extend(transitions.iter().map(|step| Event::of_key(now, step, &after, &context)));
         }
-        events.iter().for_each(|event| changeset.record(event.clone()));
+        events.iter().for_each(|event| done.count(event));
+        events.into_iter().for_each(|event| changeset.record(event));
         if let Committed::Done = commit(records, changeset, now)? {
-            let count = |wanted: EventKind| events.iter().filter(|event| event.kind == wanted).count();
-            let ended = |reason| events.iter().filter(|event| event.end_reason == Some(reason)).count();
-            report.started += count(EventKind::RotationStarted);
-            report.offered += count(EventKind::VersionOffered);
-            report.activated += count(EventKind::VersionActivated);
-            report.failed += count(EventKind::RotationFailed);
-            report.completed += count(EventKind::RotationCompleted);
-            report.expired += ended(EndReason::Expired);
-            report.retired += ended(EndReason::Retired);
-            report.lapsed += lapsed;
+            *report = done;
             return Ok(0);
         }
-        current.clear();
-        for key in due {
-            match family(records, key.stored.family.key.id)? {
-                Some(stored) => current.push(stored),
-                None => report.faults += 1,
-            }
-        }
     }
-    Ok(due.len())
+    Ok(batch.len())
 }
 
 /// Decides what time has made of one key, and writes it into the changeset, with the secret that was made, sealed.
@@ -293,11 +308,7 @@ fn decide(
 
 /// Carries a switch of the whole deployment on to the next keys; says whether there are more.
 fn sweep(records: &Records, lookup: &mut Lookup<'_>, now: Timestamp) -> Result<bool, ManageError> {
-    let stored = match records.get::<SweepRecord>(SweepRecord::ROW_ID) {
-        Ok(Some(stored)) => stored,
-        Ok(None) | Err(ReadError::Tampered { .. } | ReadError::KeyringBehind(_)) => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(stored) = believed(records.get::<SweepRecord>(SweepRecord::ROW_ID))? else { return Ok(false) };
     let after = stored.record.after.map(|key| key.to_string());
     let mut keys = Vec::new();
     records.store.scan(RowKind::Key, RowFilter::All { after: after.as_deref() }, &mut |row| {

@@ -3,10 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::actor::Context;
-use crate::error::{ManageError, ReadError};
+use crate::error::ManageError;
 use crate::event::{Event, EventKind};
 use crate::lifecycle::{self, Family, Transition};
-use crate::records::{Records, StoredFamily};
+use crate::records::{Records, StoredFamily, believed};
 use crate::rotate::apply::{Committed, TickReport, commit, commit_as_of};
 use crate::rotate::lookup::Lookup;
 use crate::rotate::plan::{PlannedDelivery, family};
@@ -68,12 +68,8 @@ fn lease(
     if lifecycle::take_lease(&mut after, now) != Some(version) || after == stored.family {
         return Ok(None);
     }
-    let copy = match records.get::<SealedCopy>(&SealedCopy::claim_row_id(key, version)) {
-        Ok(copy) => copy.and_then(|copy| copy.record.open(&records.keyring)),
-        Err(ReadError::Tampered { .. } | ReadError::KeyringBehind(_)) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let Some(token) = copy else {
+    let copy = believed(records.get::<SealedCopy>(&SealedCopy::claim_row_id(key, version)))?;
+    let Some(token) = copy.and_then(|copy| copy.record.open(&records.keyring)) else {
         // What cannot be opened here is not a failure of the sink.
         report.faults += 1;
         return Ok(None);
