@@ -38,7 +38,7 @@ each!(crosses_threads:
     FeedItem<'static>, RowFilter<'static>, RowIndexRef<'static>, RowRef<'static>,
     Notification, NotificationId, NotificationKind, Severity, ChannelFilter, DeadLetter, DeliveryReport, InApp,
     Callback<fn(&Notification) -> Result<(), NotifyError>>, WriterFormat, WriterNotifier<Vec<u8>>,
-    Adoption, AutoRotation, Claim<'static>, ClaimBy, ClaimId, ClaimedKey, ClientBehaviour, ClockStart, Delivery,
+    Adoption, AutoRotation, Claim<'static>, Claimant, ClaimId, ClientBehaviour, ClockStart, Delivery,
     DeliveryLease, Handover<'static>, PlannedDelivery, Retirement, RotationFailure, Simulation, Successor, Unsettled,
     VersionUse, BoundedStaleness,
     Arc<dyn KeyStore>, Arc<dyn Clock>, Arc<dyn Notifier>, Arc<dyn SecretSink>,

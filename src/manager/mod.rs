@@ -20,6 +20,7 @@ mod settings;
 mod tick;
 mod usage;
 mod view;
+mod waiting;
 
 use std::sync::Arc;
 
@@ -43,7 +44,7 @@ use crate::validate::{Marks, Validator, ValidatorBuilder, check_keyring};
 
 pub use act::Act;
 pub use adoption::{Adoption, VersionUse};
-pub use claim::{Claim, ClaimedKey};
+pub use claim::Claim;
 pub use dead_letters::DeadLetter;
 pub use deliver::DeliveryReport;
 pub use edit::EditKey;
@@ -60,6 +61,7 @@ pub use usage::{
     DenialReport, KeyUsage, TopKeys, UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionUsage,
 };
 pub use view::{KeyFilter, KeyInfo, KeyPage, KeyStatus, VersionInfo};
+pub use waiting::{WaitingClaim, WaitingPage};
 
 /// Issues, rotates and revokes keys on a store, and does what time makes due.
 ///
