@@ -6,10 +6,12 @@ use crate::actor::Context;
 use crate::error::ManageError;
 use crate::event::{Event, EventKind};
 use crate::lifecycle::{self, Family, Transition};
+use crate::outbox::Committed;
 use crate::records::{Records, StoredFamily, believed};
-use crate::rotate::apply::{Committed, TickReport, commit, commit_as_of};
+use crate::rotate::apply::{commit, commit_as_of};
 use crate::rotate::lookup::Lookup;
 use crate::rotate::plan::{PlannedDelivery, family};
+use crate::rotate::report::TickReport;
 use crate::seal::SealedCopy;
 use crate::sink::{Handover, SecretSink, SinkError};
 use crate::store::Changeset;
@@ -77,7 +79,7 @@ fn lease(
     let mut changeset = Changeset::new(&records.keyring);
     stored.write(&after, &mut changeset);
     match commit(records, changeset, now)? {
-        Committed::Done => {
+        Committed::Done(_) => {
             let attempts = after.open_rotation().map_or(0, |open| open.attempts);
             report.retried += usize::from(attempts > 1);
             Ok(Some((after, token)))
@@ -118,7 +120,7 @@ fn settle(
             report.completed += usize::from(event.kind == EventKind::RotationCompleted);
             changeset.record(event);
         }
-        if let Committed::Done = commit_as_of(records, changeset, t)? {
+        if let Committed::Done(_) = commit_as_of(records, changeset, t)? {
             return Ok(());
         }
     }

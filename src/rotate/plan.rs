@@ -41,6 +41,17 @@ pub enum ClockState {
     },
 }
 
+/// As a half-sentence: `the clock is before …`.
+impl fmt::Display for ClockState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steady => f.write_str("the clock is steady"),
+            Self::Behind { mark } => write!(f, "the clock is before {mark}"),
+            Self::Jumped { mark } => write!(f, "the clock jumped from {mark} and is to be confirmed"),
+        }
+    }
+}
+
 /// The farthest that the clock may be ahead of the mark without being confirmed.
 const MAX_STEP: Duration = Duration::from_secs(30 * 86_400);
 
@@ -105,19 +116,10 @@ pub struct Unsettled {
 /// A line for each event, and for what keeps a key waiting.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.clock {
-            ClockState::Steady => writeln!(f, "{}", self.at)?,
-            ClockState::Behind { mark } => {
-                return writeln!(f, "{}: nothing, the clock is before {mark}", self.at);
-            }
-            ClockState::Jumped { mark } => {
-                return writeln!(
-                    f,
-                    "{}: nothing, the clock jumped from {mark} and is to be confirmed",
-                    self.at
-                );
-            }
+        if self.clock != ClockState::Steady {
+            return writeln!(f, "{}: nothing, {}", self.at, self.clock);
         }
+        writeln!(f, "{}", self.at)?;
         for event in &self.events {
             write!(f, "  {}", event.kind)?;
             if let Some(key) = event.key {
