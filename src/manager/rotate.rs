@@ -143,7 +143,8 @@ impl Act<'_> {
     }
 
     /// Makes the version that is leaving the active one again, while it still validates. The newer one then runs
-    /// out after the overlap, or is revoked with [`RollBack::compromised`].
+    /// out after the overlap, or is revoked with [`RollBack::compromised`]. Under a policy that keeps previous versions none
+    /// is leaving: there the newer one is to be revoked first, and the previous one validates meanwhile.
     ///
     /// # Errors
     /// [`ManageError`]: among others [`LifecycleError::NotRollbackable`] once the grace is over.
