@@ -8,6 +8,7 @@ mod notices;
 mod queue;
 mod sweep;
 mod tally;
+mod warnings;
 
 use crate::crypto;
 use crate::error::{ManageError, ReadError};
@@ -21,6 +22,7 @@ pub(crate) use entry::{EntryState, OutboxEntry};
 pub(crate) use notices::{notices, plan};
 pub(crate) use queue::{dead_letters, is_moot, next_due, pick};
 pub(crate) use sweep::sweep;
+pub(crate) use warnings::{Warnings, note_warnings};
 
 /// What became of a commit of a tick, or of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
