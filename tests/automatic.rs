@@ -142,7 +142,7 @@ fn v5_a_claim_and_what_it_begins_are_one_commit_in_the_claimant_s_name() {
         let before = (bed.seq(), revision(&bed));
         act(&bed).claim(Claim::with_token(issued.token.expose(), claim_id("the client's own"))).unwrap();
         let expected = [
-            "version_claimed v2 new=v2",
+            "version_claimed v2 old=v1 new=v2",
             "version_deprecated v1 old=v1 until 2027-03-26",
             "version_activated v2 new=v2 until 2027-06-23",
             "key_rotation v2 old=v1 new=v2 until 2027-03-26",

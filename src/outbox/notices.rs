@@ -179,7 +179,10 @@ impl Asking<'_> {
             let is_first = asked.ends.is_empty();
             let settings = believed(self.records.get::<DeploymentSettings>(DeploymentSettings::ROW_ID))?;
             let policy = settings.map(|settings| settings.record.policy).unwrap_or_default();
-            for (warning, since) in warnings(self.records)?.0.iter() {
+            let mut asked_for = warnings(self.records)?.0;
+            // Nobody silences the deployment's own by editing the row of all.
+            asked_for.add(&policy, self.mark);
+            for (warning, since) in asked_for.iter() {
                 let since = if is_first { since.max(self.mark) } else { since };
                 self.ask_ends(warning, since, &policy, asked, &mut noticed)?;
             }
@@ -279,26 +282,23 @@ impl Asking<'_> {
         let mut found = Vec::new();
         let filter = RowFilter::Owner { owner: Later::QUEUE, after: None };
         records.store.scan(RowKind::Outbox, filter, &mut |row| {
-            let later = read::<Later>(&row, &records.keyring).ok().map(|stored| stored.record);
-            match &later {
-                Some(later) if later.at > now => {
-                    noticed.next_due = earlier(noticed.next_due, Some(later.at));
-                    return ControlFlow::Break(());
-                }
-                _ if found.len() == limit => {
-                    noticed.more = true;
-                    return ControlFlow::Break(());
-                }
-                // One that was edited says nothing any more, and goes.
-                _ => found.push((row.id.to_owned(), row.revision, later)),
+            // One that was edited stays, and keeps no other waiting.
+            let Ok(stored) = read::<Later>(&row, &records.keyring) else { return ControlFlow::Continue(()) };
+            let later = stored.record;
+            if later.at > now {
+                noticed.next_due = earlier(noticed.next_due, Some(later.at));
+                return ControlFlow::Break(());
             }
+            if found.len() == limit {
+                noticed.more = true;
+                return ControlFlow::Break(());
+            }
+            found.push((row.id.to_owned(), row.revision, later.key));
             ControlFlow::Continue(())
         })?;
-        for (id, revision, later) in found {
+        for (id, revision, key) in found {
             noticed.settled.push((id, revision));
-            if let Some(Later { key, .. }) = later {
-                self.ask_whether_used(&key.to_string(), noticed)?;
-            }
+            self.ask_whether_used(&key.to_string(), noticed)?;
         }
         Ok(())
     }

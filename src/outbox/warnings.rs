@@ -29,7 +29,7 @@ impl Warnings {
         warnings
     }
 
-    fn add(&mut self, policy: &RotationPolicy, t: Timestamp) {
+    pub(crate) fn add(&mut self, policy: &RotationPolicy, t: Timestamp) {
         for warning in policy.warnings() {
             self.since.entry(micros(warning)).or_insert(t);
         }

@@ -431,6 +431,30 @@ fn warnings_that_the_deployment_changes_are_those_of_every_key_without_a_policy_
 }
 
 #[test]
+fn an_edited_row_silences_the_deployment_s_warnings_not() {
+    let memory = keyrota::MemoryStore::new();
+    let bed = Bed::new(Place::Memory(memory.clone()));
+    bed.root().issue(new_key("ci")).unwrap();
+    let hooked = crate::crash::Editing::over(memory, |row| {
+        if row.kind == keyrota::RowKind::Outbox && row.id == "~warnings" {
+            row.body = br#"{"since":{}}"#.to_vec();
+        }
+    });
+    let ear = Ear::new();
+    let kinds = keyrota::ChannelFilter::all().kinds([NotificationKind::Expiring]);
+    let keys = keyrota::KeyManager::builder(hooked, keyring())
+        .clock(bed.clock.clone())
+        .filtered_channel("ops", kinds, ear.clone())
+        .open()
+        .unwrap();
+    for day in ["2027-01-20", "2027-02-15", "2027-03-10", "2027-03-25", "2027-03-31"] {
+        bed.clock.set(at(day));
+        while keys.tick().unwrap().more {}
+    }
+    assert_eq!(ear.lines(), ["expiring v1 168h", "expiring v1 24h"]);
+}
+
+#[test]
 fn more_warnings_than_a_policy_has_are_refused_when_the_store_is_opened() {
     let place = Place::memory();
     let warnings = (1..=5).map(|days| days * DAY);
