@@ -30,7 +30,7 @@ each!(crosses_threads:
     Metadata, Network, Networks, NewKey, OwnerId, OwnerLimit, OwnerRecord, Plan, Prefix, PurgeReport, Quota, RateLimit, Refill, Replace, RequestId, Revision,
     Revoke, RevokeTarget, RoleName, RoleRecord, RollBack, RotateNow, RotatedKey, RotationId, RotationPolicy,
     RotationPolicyBuilder, RotationRecord, RotationStatus, Row, RowIndex, RowKind, RowMac, Scope, ScopeSet,
-    SealedChangeset, SecretToken, Stage, Stamp, Tail, StoreErrorKind, StoreId, SystemClock, TickReport, Timestamp,
+    SealedChangeset, SecretToken, Stage, Stamp, Tail, StoreErrorKind, StoreId, SystemClock, TickReport, Timestamp, WaitingClaim, WaitingPage,
     Unavailable, VersionHistory, UsageBatch, UsageEntry, CountedReason, DenialCounts, DenialReport, KeyUsage, TopKeys,
     UsageAsOf, UsageBucket, UsageCounts, UsageFilter, UsageQuery<'static>, UsageReport, UsageSeries, UsageWriter, VersionUsage,
     Validator, ValidatorBuilder, VersionInfo, VersionNo, Write,

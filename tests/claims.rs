@@ -391,7 +391,9 @@ fn who_waits_to_be_claimed_is_listed_in_pages_until_it_is_claimed_or_too_late() 
             pause();
             bed.root().issue(new.auto_rotation(true)).unwrap()
         };
-        let first = issue(new_key("first"));
+        // Its rotation is in progress until the first use, but nobody waits for it once it is claimed.
+        let by_use = RotationPolicy::builder().clock_starts(ClockStart::FromFirstUse).build().unwrap();
+        let first = issue(new_key("first").policy(by_use));
         let second = issue(new_key("second").policy(by_owner_only));
         issue(new_key("announced").policy(announced));
         let third = issue(new_key("third"));
