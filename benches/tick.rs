@@ -1,11 +1,11 @@
 //! What a tick costs on SQLite, with every commit synced: with nothing due and with ten keys due, among few keys and
-//! among many; and how many automatic rotations it carries out in a second, against a loop of bare SQL that reads and
+//! among many, with no channel and with one that is told of all; and how many automatic rotations it carries out in a second, against a loop of bare SQL that reads and
 //! writes the same rows.
 //!
 //! `cargo bench --bench tick`, with 1 K and 100 K keys; `KEYROTA_BENCH_KEYS=1_000,1_000_000` with others, the first of
 //! which is what the others are compared with. `KEYROTA_BENCH_ROTATIONS=100_000` rotates so many in place of 20 K. The
 //! databases are made in `/dev/shm` where there is one, and measured in a temporary folder; `KEYROTA_BENCH_DIR` says in
-//! which. `KEYROTA_BENCH_PARTS=tick` or `rotations` measures only that. At its end lines `ratio NAME VALUE`; names that end
+//! which. `KEYROTA_BENCH_PARTS=tick`, `channel` or `rotations` measures only that. At its end lines `ratio NAME VALUE`; names that end
 //! in a unit are no ratios. `-- --test` carries out each measurement once.
 #![allow(
     clippy::unwrap_used,
@@ -26,8 +26,8 @@ use common::measure::{Run, busy_nanos, median, nanos};
 use common::stores::{Before, Lean};
 use common::{Error, bare};
 use keyrota::{
-    Actor, KeyManager, KeyStore, Keyring, ManualClock, NewKey, OwnerId, OwnerLimit, ScopeSet, SqliteStore,
-    TickReport, Timestamp,
+    Actor, Callback, KeyManager, KeyStore, Keyring, ManualClock, NewKey, Notification, OwnerId, OwnerLimit,
+    ScopeSet, SqliteStore, TickReport, Timestamp,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -44,10 +44,23 @@ fn main() -> Result<(), Error> {
     let mut run = Run::begin();
     let parts = std::env::var("KEYROTA_BENCH_PARTS").unwrap_or_default();
     let is_wanted = |part: &str| parts.is_empty() || parts.split(',').any(|wanted| wanted == part);
-    if is_wanted("tick") {
+    let wanted: Vec<_> = [("tick", Told::Nobody), ("channel", Told::OneChannel)]
+        .into_iter()
+        .filter(|(part, _)| is_wanted(part))
+        .collect();
+    if !wanted.is_empty() {
         let sizes = run.sizes("KEYROTA_BENCH_KEYS", &[1_000, 100_000]);
         let sizes = if run.test { vec![20, 120] } else { sizes };
-        ticks(&mut run, &sizes)?;
+        let turns = run.pick(31, 1);
+        let mut made = Vec::new();
+        for count in sizes {
+            let began = std::time::Instant::now();
+            made.push((count, for_turns(count, turns + 1)?));
+            println!("{count} keys made in {:.1} s", began.elapsed().as_secs_f64());
+        }
+        for (part, told) in wanted {
+            ticks(&mut run, &made, turns, part, told)?;
+        }
     }
     if is_wanted("rotations") {
         for count in run.sizes("KEYROTA_BENCH_ROTATIONS", &[20_000]) {
@@ -105,8 +118,22 @@ impl Made {
 
     /// A manager at this time, which nobody is to doubt.
     fn manage(&self, store: impl KeyStore, at: Timestamp) -> Result<(KeyManager, ManualClock), Error> {
+        self.manage_and_tell(store, at, Told::Nobody)
+    }
+
+    fn manage_and_tell(
+        &self,
+        store: impl KeyStore,
+        at: Timestamp,
+        told: Told,
+    ) -> Result<(KeyManager, ManualClock), Error> {
         let clock = ManualClock::new(at);
-        let keys = KeyManager::builder(store, self.keyring.clone()).clock(clock.clone()).open()?;
+        let keys = KeyManager::builder(store, self.keyring.clone()).clock(clock.clone());
+        let keys = match told {
+            Told::Nobody => keys,
+            Told::OneChannel => keys.channel("ops", Callback::new(|_: &Notification| Ok(()))),
+        };
+        let keys = keys.open()?;
         keys.by(Actor::service("bench")).confirm_clock(at)?;
         Ok((keys, clock))
     }
@@ -170,6 +197,13 @@ fn start() -> Result<Timestamp, Error> {
     Ok("2027-06-01T00:00:00Z".parse()?)
 }
 
+/// Who is told of what a tick finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nobody,
+    OneChannel,
+}
+
 /// One thing that a tick finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Finds {
@@ -189,7 +223,7 @@ impl Finds {
         }
     }
 
-    fn check(self, report: &TickReport) {
+    fn check(self, report: &TickReport, told: Told) {
         let expected = match self {
             Self::Nothing => (0, 0),
             Self::Expired => (FEW, 0),
@@ -199,6 +233,8 @@ impl Finds {
         let others = report.activated + report.completed + report.failed + report.retired + report.deferred;
         assert_eq!(others, 0, "{report:?}");
         assert!(!report.more && report.faults == 0, "{report:?}");
+        let told_of = if told == Told::Nobody || self == Self::Nothing { 0 } else { FEW };
+        assert_eq!(report.notified, told_of, "{self:?}: {report:?}");
     }
 }
 
@@ -242,17 +278,12 @@ impl Ticked {
     }
 }
 
-fn ticks(run: &mut Run, sizes: &[usize]) -> Result<(), Error> {
-    let turns = run.pick(31, 1);
+fn ticks(run: &mut Run, made: &[(usize, Made)], turns: usize, part: &str, told: Told) -> Result<(), Error> {
     let mut all = Vec::new();
-    for &count in sizes {
-        let mut made = None;
-        let took = nanos(|| made = Some(for_turns(count, turns + 1)));
-        let made = made.unwrap()?;
-        println!("{count} keys made in {:.1} s", took / 1e9);
+    for (count, made) in made {
         let copied = made.copy()?;
-        let (keys, clock) = made.manage(SqliteStore::open(&copied.path)?, start()?)?;
-        all.push(Ticked { count, keys, clock, _copied: copied, took: Default::default() });
+        let (keys, clock) = made.manage_and_tell(SqliteStore::open(&copied.path)?, start()?, told)?;
+        all.push(Ticked { count: *count, keys, clock, _copied: copied, took: Default::default() });
     }
     for turn in 0..=turns {
         for (place, finds) in Finds::ALL.into_iter().enumerate() {
@@ -260,7 +291,7 @@ fn ticks(run: &mut Run, sizes: &[usize]) -> Result<(), Error> {
                 clock.set(due_at(turn, finds)?);
                 let (mut report, mut busy) = (None, 0.0);
                 let passed = nanos(|| busy = busy_nanos(|| report = Some(keys.tick())));
-                finds.check(&report.unwrap()?);
+                finds.check(&report.unwrap()?, told);
                 // The first turn reads what is read for the first time.
                 if turn > 0 {
                     took[place].push((passed, busy));
@@ -269,7 +300,7 @@ fn ticks(run: &mut Run, sizes: &[usize]) -> Result<(), Error> {
         }
     }
     for (place, finds) in Finds::ALL.into_iter().enumerate() {
-        println!("\na tick that finds {}", finds.name());
+        println!("\n{part}: a tick that finds {}", finds.name());
         for ticked in &all {
             let (passed, busy) = (ticked.median(place, |took| took.0), ticked.median(place, |took| took.1));
             println!(
@@ -292,8 +323,8 @@ fn ticks(run: &mut Run, sizes: &[usize]) -> Result<(), Error> {
                 )
             };
             let name = format!("{}_{}_over_{}", finds.name(), many.count, few.count);
-            run.ratio(format!("tick_{name}"), ratio(|took| took.0));
-            run.ratio(format!("tick_busy_{name}"), ratio(|took| took.1));
+            run.ratio(format!("{part}_{name}"), ratio(|took| took.0));
+            run.ratio(format!("{part}_busy_{name}"), ratio(|took| took.1));
         }
     }
     Ok(())

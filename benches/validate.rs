@@ -124,9 +124,17 @@ fn measure<'a>(
     (demand, reason): (Demand<'a>, Option<DenialReason>),
 ) -> Measured<'a> {
     agree(validator, tokens, demand, reason);
+    let begin = begin(name, tokens);
     Measured::call(name, calls, move |call| {
-        let _ = black_box(validator.validate_for(black_box(tokens.at(call)), demand));
+        let _ = black_box(validator.validate_for(black_box(tokens.at(begin + call)), demand));
     })
+}
+
+/// Where a measurement begins among the tokens: each elsewhere, or it would meet the entries that the one before it has
+/// just called from memory. What is compared with the floor reads the same texts as the floor, whose entries are its own.
+fn begin(name: &str, tokens: &Tokens) -> usize {
+    let mixed = name.bytes().fold(7, |sum: usize, byte| sum.wrapping_mul(1_000_003) ^ usize::from(byte));
+    if name == "validate" { 0 } else { mixed % tokens.len() }
 }
 
 fn main() -> Result<(), Error> {
@@ -171,6 +179,7 @@ fn one_thread(run: &mut Run, world: &mut World, count: usize) {
         }),
         measure("validate", calls, validator, tokens, (met, None)),
         Measured::call("validate_asking_nothing", calls, |call| {
+            let call = call + begin("validate_asking_nothing", tokens);
             let _ = black_box(validator.validate(black_box(tokens.at(call))));
         }),
         measure("malformed", calls, validator, &malformed, unknown_to_all),

@@ -80,6 +80,9 @@ pub enum OpenError {
     /// A channel is named badly, or two have the same name.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// The settings that an empty store was to begin with contradict each other.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
 }
 
 crate::text::debug_as_told!(OpenError);

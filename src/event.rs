@@ -1,5 +1,6 @@
 //! What happened: the one description that the audit log and every notification render.
 
+use core::net::IpAddr;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,8 @@ use crate::actor::{Actor, Context};
 use crate::digest::Fingerprint;
 use crate::id::{KeyId, OwnerId, RequestId, RotationId, VersionNo};
 use crate::key::KeyRecord;
-use crate::lifecycle::{Family, Transition};
+use crate::lifecycle::{Family, Presenter, Transition};
+use crate::policy::Claimant;
 use crate::time::Timestamp;
 use crate::version::EndReason;
 
@@ -62,7 +64,7 @@ pub enum EventKind {
     DeliveryFailing,
     /// A rotation failed: nobody took the successor over in time. `subject` says why.
     RotationFailed,
-    /// A rotation was withdrawn before its successor was active.
+    /// A rotation was withdrawn before its successor was active, or its successor was revoked.
     RotationCancelled,
     /// A rotation is complete: the leaving version has ended.
     RotationCompleted,
@@ -195,6 +197,12 @@ pub struct Event {
     /// The deadline that the event sets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// Who claimed a successor. Of a holder, `old_fingerprint` names the version whose token was presented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimant: Option<Claimant>,
+    /// Where a claim came from, as far as the host has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
     /// What else the event names: a role, a setting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
@@ -217,6 +225,8 @@ impl Event {
             new_fingerprint: None,
             end_reason: None,
             until: None,
+            claimant: None,
+            source: None,
             subject: None,
         }
     }
@@ -229,6 +239,19 @@ impl Event {
     /// An event about a named setting.
     pub(crate) fn of_subject(at: Timestamp, kind: EventKind, context: &Context, subject: &str) -> Self {
         Self { subject: Some(subject.to_owned()), ..Self::new(at, kind, context) }
+    }
+
+    /// With who claimed, if it is about a claim, and from where.
+    pub(crate) fn claimed(self, presenter: Presenter, family: &Family, source: Option<IpAddr>) -> Self {
+        if !matches!(self.kind, EventKind::VersionClaimed | EventKind::ClaimConflict) {
+            return self;
+        }
+        let (claimant, presented) = match presenter {
+            Presenter::Holder(version) => (Claimant::Holder, family.version(version)),
+            Presenter::Owner => (Claimant::Owner, None),
+        };
+        let old_fingerprint = presented.map(|version| version.fingerprint);
+        Self { claimant: Some(claimant), old_fingerprint, source, ..self }
     }
 
     /// The event of one transition in a key's family.

@@ -106,11 +106,11 @@ pub use crate::limit::{LimitError, LimitStatus, Limits, Quota, RateLimit, Refill
 #[cfg(feature = "sqlite")]
 pub use crate::manager::Restore;
 pub use crate::manager::{
-    Act, Adoption, AuditFilter, AutoRotation, Claim, ClaimedKey, DeadLetter, DeliveryReport, DenialReport,
-    EditKey, Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage,
-    KeyStatus, KeyUsage, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey,
-    TopKeys, UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage,
-    VersionUse,
+    Act, Adoption, AuditFilter, AutoRotation, Claim, DeadLetter, DeliveryReport, DenialReport, EditKey,
+    Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage, KeyStatus,
+    KeyUsage, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys,
+    UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage, VersionUse,
+    WaitingClaim, WaitingPage,
 };
 pub use crate::network::{Network, NetworkError, Networks};
 pub use crate::notification::{Notification, NotificationKind, Severity};
@@ -119,7 +119,7 @@ pub use crate::notify::writer::{WriterFormat, WriterNotifier};
 pub use crate::notify::{ChannelError, ChannelFilter, Notifier, NotifyError};
 pub use crate::owner::{OwnerRecord, RoleRecord};
 pub use crate::policy::{
-    ClaimBy, ClockStart, Delivery, DeploymentSettings, OwnerLimit, PolicyError, Retirement, RotationPolicy,
+    Claimant, ClockStart, Delivery, DeploymentSettings, OwnerLimit, PolicyError, Retirement, RotationPolicy,
     RotationPolicyBuilder,
 };
 pub use crate::report::{AuditVerdict, CheckFinding, CheckReport, GenerationUse};

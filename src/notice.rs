@@ -9,13 +9,12 @@ use crate::id::KeyId;
 use crate::key::KeyRecord;
 use crate::lifecycle::{Family, end};
 use crate::notification::{Notification, NotificationKind};
+use crate::policy::RotationPolicy;
 use crate::time::Timestamp;
 use crate::token::Hint;
 use crate::version::{EndReason, Stage, VersionRecord};
 
 const DAY: Duration = Duration::from_secs(86_400);
-/// How long before the end of a version it is warned of, unless the host says otherwise.
-pub(crate) const WARNINGS: [Duration; 2] = [Duration::from_secs(7 * 86_400), DAY];
 /// How long after its making a key that was never used is told as such.
 pub(crate) const UNUSED_AFTER: Duration = Duration::from_secs(7 * 86_400);
 /// After how long a silence a key is told as perhaps stale.
@@ -130,34 +129,35 @@ fn begin(version: &VersionRecord) -> Timestamp {
 }
 
 /// The warning that a new version is born with: the warnings that lie at its beginning or before it become this one.
-pub(crate) fn at_birth(version: &VersionRecord, warnings: &[Duration]) -> Option<Duration> {
+pub(crate) fn at_birth(version: &VersionRecord, policy: &RotationPolicy) -> Option<Duration> {
     let end = version.expires_at?;
-    let passed = |threshold: &&Duration| end.minus_or_min(**threshold) <= begin(version);
+    let passed = |threshold: &Duration| end.minus_or_min(*threshold) <= begin(version);
     if version.not_before > version.issued_at {
         return None;
     }
-    warnings.iter().filter(passed).min().copied()
+    policy.warnings().filter(passed).min()
 }
 
-/// Whether this warning of a version is to be told at `t`: it has come, no later one has, the version is the one in
-/// use, and nobody has got its successor.
+/// Whether this warning of a version is to be told at `t`: its policy asks for it, it has come, no later one has, the
+/// version is the one in use, and nobody has got its successor.
 pub(crate) fn warns(
     family: &Family,
     version: &VersionRecord,
     threshold: Duration,
-    warnings: &[Duration],
+    policy: &RotationPolicy,
     t: Timestamp,
 ) -> bool {
     let Some(end) = end(version, family.key.hard_end) else { return false };
     let comes_at = |threshold: Duration| end.minus_or_min(threshold);
-    let later_has_come = warnings.iter().any(|later| *later < threshold && comes_at(*later) <= t);
+    let later_has_come = policy.warnings().any(|later| later < threshold && comes_at(later) <= t);
     let handed_over = |other: &VersionRecord| other.stage == Stage::Pending && other.delivered_at.is_some();
     let just_rotated = family.rotations.iter().any(|rotation| {
         rotation.is_open()
             && rotation.old == Some(version.number)
             && rotation.started_at.is_some_and(|started| t.since(started) < TOLD_BY_ROTATION)
     });
-    family.key.revoked_at.is_none()
+    policy.warnings().any(|warning| warning == threshold)
+        && family.key.revoked_at.is_none()
         && version.stage == Stage::Active
         && t < end
         && comes_at(threshold) <= t
@@ -211,6 +211,13 @@ pub(crate) fn idle(family: &Family, last_used: Option<Timestamp>, t: Timestamp) 
     // Keys are found by their ids, which know the millisecond.
     let millis = |time: Timestamp| time.unix_micros() / 1_000;
     (millis(t) >= millis(told.at)).then_some(told)
+}
+
+/// From when on a key that is not used yet can be told as such, where its window began too late for that by now.
+pub(crate) fn unused_from(family: &Family, t: Timestamp) -> Option<Timestamp> {
+    let version = family.active().filter(|_| family.key.revoked_at.is_none())?;
+    let from = family.key.issued_at.max(version.not_before).plus(UNUSED_AFTER).ok()?;
+    (from > t && family.end(version).is_none_or(|end| from < end)).then_some(from)
 }
 
 /// The version that clients are to use now, of a key that is not revoked.
@@ -274,11 +281,19 @@ mod tests {
         Family { key: key(), versions: versions.to_vec(), rotations: Vec::new() }
     }
 
+    /// The default: a week and a day before.
+    const WARNINGS: [Duration; 2] = [Duration::from_secs(7 * 86_400), DAY];
+
+    fn policy() -> RotationPolicy {
+        assert!(RotationPolicy::default().warnings().eq(WARNINGS));
+        RotationPolicy::default()
+    }
+
     #[test]
     fn a_warning_comes_once_its_time_has_come_and_no_later_one_has() {
         let family = family(&[version(1, "active", 0.0, 90.0)]);
         let due =
-            |threshold: Duration, t: f64| warns(&family, &family.versions[0], threshold, &WARNINGS, at(t));
+            |threshold: Duration, t: f64| warns(&family, &family.versions[0], threshold, &policy(), at(t));
         let (week, day) = (7 * DAY, DAY);
         for (t, told_week, told_day) in [
             (0.0, false, false),
@@ -296,7 +311,7 @@ mod tests {
 
     #[test]
     fn a_warning_outside_of_the_window_is_told_at_birth_and_at_no_other_time() {
-        let born = |days: f64| at_birth(&version(1, "active", 0.0, days), &WARNINGS);
+        let born = |days: f64| at_birth(&version(1, "active", 0.0, days), &policy());
         for (days, threshold) in [
             (90.0, None),
             (7.1, None),
@@ -309,20 +324,21 @@ mod tests {
             let family = family(&[version(1, "active", 0.0, days)]);
             for warning in WARNINGS {
                 let is_inside = Duration::from_secs_f64(days * 86_400.0) > warning;
-                let due = |t: f64| warns(&family, &family.versions[0], warning, &WARNINGS, at(t));
+                let due = |t: f64| warns(&family, &family.versions[0], warning, &policy(), at(t));
                 let told = (0..200).any(|step| due(days * f64::from(step) / 200.0));
                 assert_eq!(told, is_inside, "{days} days, {warning:?}");
             }
         }
-        assert_eq!(born(90.0).or(at_birth(&version(1, "active", 0.0, 2.0), &[])), None);
+        let silent = RotationPolicy::builder().warnings([]).build().unwrap();
+        assert_eq!(born(90.0).or(at_birth(&version(1, "active", 0.0, 2.0), &silent)), None);
         let later = VersionRecord { not_before: at(10.0), ..version(1, "active", 0.0, 12.0) };
-        assert_eq!(at_birth(&later, &WARNINGS), None, "it cannot be used yet");
+        assert_eq!(at_birth(&later, &policy()), None, "it cannot be used yet");
     }
 
     #[test]
     fn who_has_the_successor_is_not_warned() {
         let old = || version(1, "active", 0.0, 90.0);
-        let due = |family: &Family| warns(family, &family.versions[0], 7 * DAY, &WARNINGS, at(84.0));
+        let due = |family: &Family| warns(family, &family.versions[0], 7 * DAY, &policy(), at(84.0));
         let pending = version(2, "pending", 83.0, 173.0);
         assert!(due(&family(&[old()])));
         assert!(due(&family(&[old(), pending.clone()])), "nobody has fetched it yet");
@@ -347,7 +363,7 @@ mod tests {
             }))
             .unwrap(),
         );
-        let due = |threshold, t| warns(&family, &family.versions[0], threshold, &WARNINGS, at(t));
+        let due = |threshold, t| warns(&family, &family.versions[0], threshold, &policy(), at(t));
         assert!(!due(7 * DAY, 83.0) && !due(7 * DAY, 83.9));
         assert!(due(7 * DAY, 84.0) && due(DAY, 89.0), "but not for later ones");
     }

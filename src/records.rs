@@ -203,6 +203,14 @@ pub(crate) fn read<R: Record>(row: &RowRef<'_>, keyring: &Keyring) -> Result<Sto
     Ok(Stored { record, revision: row.revision })
 }
 
+/// What cannot be believed is as good as absent; a store that fails is not.
+pub(crate) fn believed<T>(read: Result<Option<T>, ReadError>) -> Result<Option<T>, ReadError> {
+    match read {
+        Err(ReadError::Tampered { .. } | ReadError::KeyringBehind(_)) => Ok(None),
+        read => read,
+    }
+}
+
 /// A family as it was read, so that what an act changed can be written with the revisions it relied on.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredFamily {
@@ -230,6 +238,13 @@ impl StoredFamily {
 }
 
 impl StoredFamily {
+    /// Whether an act came between the readings of its rows. As each act replaces the key's row, a row that is newer than
+    /// that was written by such an act; and none is left of a key that was removed.
+    fn is_torn(&self) -> bool {
+        let newest = self.versions.iter().chain(&self.rotations).max();
+        self.versions.is_empty() || newest.is_some_and(|newest| *newest > self.key)
+    }
+
     /// Removes the key with its versions and its open rotation.
     pub(crate) fn delete(&self, changeset: &mut Changeset) {
         fn delete<R: Record>(records: &[R], revisions: &[Revision], changeset: &mut Changeset) {
@@ -376,37 +391,50 @@ impl Records {
 
     fn load_family(&self, id: KeyId, sound_only: bool) -> Result<Option<StoredFamily>, ReadError> {
         let text = id.to_string();
+        let mut torn = None;
         loop {
             let Some(key) = self.get::<KeyRecord>(&text)? else { return Ok(None) };
-            let mut versions = Vec::new();
-            for version in self.scan::<VersionRecord>(RowFilter::Parent(&text), usize::MAX)? {
-                match version {
-                    Ok(version) => versions.push(version),
-                    Err(ReadError::Tampered { .. }) if sound_only => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            versions.sort_by_key(|version| version.record.number);
-            let rotation = match key.record.open_rotation {
-                Some(rotation) => self.get::<RotationRecord>(&rotation.to_string())?,
-                None => None,
-            };
-            // Each act on a key replaces its row: the same revision means that nobody acted in between.
-            let again = self.get::<KeyRecord>(&text)?.map(|key| key.revision);
-            if again == Some(key.revision) {
-                let (versions, revisions) =
-                    versions.into_iter().map(|version| (version.record, version.revision)).unzip();
-                return Ok(Some(StoredFamily {
-                    family: Family {
-                        key: key.record,
-                        versions,
-                        rotations: rotation.iter().map(|rotation| rotation.record.clone()).collect(),
-                    },
-                    key: key.revision,
-                    versions: revisions,
-                    rotations: rotation.iter().map(|rotation| rotation.revision).collect(),
-                }));
+            // What was torn and is again as it was is no more than rows that somebody put back or took away.
+            let again = torn == Some(key.revision);
+            torn = Some(key.revision);
+            let family = self.complete(key, sound_only)?;
+            if again || !family.is_torn() {
+                return Ok(Some(family));
             }
         }
+    }
+
+    /// The family of a key whose row was just read, unless somebody has acted on the key since.
+    pub(crate) fn family_of(&self, key: Stored<KeyRecord>) -> Result<Option<StoredFamily>, ReadError> {
+        let id = key.record.id;
+        let family = self.complete(key, false)?;
+        if family.is_torn() { self.family(id) } else { Ok(Some(family)) }
+    }
+
+    fn complete(&self, key: Stored<KeyRecord>, sound_only: bool) -> Result<StoredFamily, ReadError> {
+        let text = key.record.row_id();
+        let mut versions = Vec::new();
+        for version in self.scan::<VersionRecord>(RowFilter::Parent(&text), usize::MAX)? {
+            match version {
+                Ok(version) => versions.push(version),
+                Err(ReadError::Tampered { .. }) if sound_only => {}
+                Err(error) => return Err(error),
+            }
+        }
+        versions.sort_by_key(|version| version.record.number);
+        let rotation = match key.record.open_rotation {
+            Some(rotation) => self.get::<RotationRecord>(&rotation.to_string())?,
+            None => None,
+        };
+        let (versions, revisions) =
+            versions.into_iter().map(|version| (version.record, version.revision)).unzip();
+        let (rotations, of_rotations) =
+            rotation.into_iter().map(|stored| (stored.record, stored.revision)).unzip();
+        Ok(StoredFamily {
+            family: Family { key: key.record, versions, rotations },
+            key: key.revision,
+            versions: revisions,
+            rotations: of_rotations,
+        })
     }
 }

@@ -22,7 +22,7 @@ pub enum RotationStatus {
     Completed,
     /// Nobody took the successor over in time.
     Failed,
-    /// It was withdrawn before the successor was active.
+    /// It was withdrawn before the successor was active, or the successor was revoked.
     Cancelled,
     /// The old version is active again.
     RolledBack,

@@ -11,6 +11,9 @@ use crate::time::Timestamp;
 use crate::token::SecretToken;
 use crate::version::EndReason;
 
+/// What the row ids of the copies begin with that are claimed.
+const CLAIM: &str = "claim\t";
+
 /// What a sealed copy is kept for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -104,7 +107,16 @@ impl SealedCopy {
 
     /// The row id of the copy that is claimed. A request id holds no control character, so that none is this.
     pub(crate) fn claim_row_id(key: KeyId, version: VersionNo) -> String {
-        format!("claim\t{key}/{}", version.get())
+        format!("{CLAIM}{key}/{}", version.get())
+    }
+
+    pub(crate) fn is_claim_row_id(id: &str) -> bool {
+        id.starts_with(CLAIM)
+    }
+
+    /// What sorts after the row ids of the copies of this key that are claimed, or else before those of all keys.
+    pub(crate) fn after_claims_of(key: Option<KeyId>) -> String {
+        key.map_or_else(|| CLAIM.to_owned(), |key| format!("{CLAIM}{key}/\u{10FFFF}"))
     }
 }
 

@@ -289,6 +289,7 @@ impl<'a> PresentedToken<'a> {
         }
         let head = text.len().checked_sub(TAIL).ok_or(TokenError::Malformed)?;
         let (head, tail) = text.split_at_checked(head).ok_or(TokenError::Malformed)?;
+        let tail: &[u8; TAIL] = tail.first_chunk().ok_or(TokenError::Malformed)?;
         let prefix =
             head.strip_suffix(b"_").filter(|prefix| !prefix.is_empty()).ok_or(TokenError::Malformed)?;
         let (covered, check) = tail.split_first_chunk().ok_or(TokenError::Malformed)?;

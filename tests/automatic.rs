@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use common::{Bed, DAY, HOUR, at, keyring, new_key, on_both_places, on_both_stores, owner, v};
 use keyrota::{
-    Act, Actor, ActorKind, Claim, ClaimBy, Clock as _, ClockStart, Delivery, EventKind, KeyId, KeyManager,
+    Act, Actor, ActorKind, Claim, Claimant, Clock as _, ClockStart, Delivery, EventKind, KeyId, KeyManager,
     LifecycleError, NewKey, RotationFailure, RotationPolicy, RotationStatus, SinkError, Stage,
 };
 use rotating::{FlakySink, claim_id};
@@ -70,7 +70,7 @@ fn v2_a_tick_makes_a_successor_that_waits_in_one_commit() {
         assert_eq!(rotation.reason.as_deref(), Some("Scheduled rotation"));
         assert_eq!((rotation.due_at, rotation.started_at), (Some(at("2027-03-25")), Some(at("2027-03-25"))));
         assert_eq!((rotation.claim_by, rotation.delivered_at), (Some(at("2027-06-16")), None));
-        assert_eq!(rotation.delivery, Some(Delivery::Sealed { claim_by: ClaimBy::Holder }));
+        assert_eq!(rotation.delivery, Some(Delivery::Sealed { claimant: Claimant::Holder }));
         assert_eq!((bed.stage(key, 1), bed.stage(key, 2)), (Stage::Active, Stage::Pending));
         assert_eq!(report.next_due, Some(at("2027-04-01")));
     });
@@ -142,7 +142,7 @@ fn v5_a_claim_and_what_it_begins_are_one_commit_in_the_claimant_s_name() {
         let before = (bed.seq(), revision(&bed));
         act(&bed).claim(Claim::with_token(issued.token.expose(), claim_id("the client's own"))).unwrap();
         let expected = [
-            "version_claimed v2 new=v2",
+            "version_claimed v2 old=v1 new=v2",
             "version_deprecated v1 old=v1 until 2027-03-26",
             "version_activated v2 new=v2 until 2027-06-23",
             "key_rotation v2 old=v1 new=v2 until 2027-03-26",

@@ -317,6 +317,9 @@ fn a_tick_before_the_mark_writes_nothing() {
         for _ in 0..2 {
             let report = bed.keys.tick().unwrap();
             assert_eq!(report.clock, ClockState::Behind { mark: at("2027-01-10") });
+            assert!(
+                report.to_string().ends_with(": nothing was done, the clock is before 2027-01-10T00:00:00Z")
+            );
             assert_eq!((report.expired, report.more), (0, false));
         }
         assert_eq!(store.head().unwrap(), before);
@@ -337,12 +340,18 @@ fn a_tick_acts_thirty_days_after_the_mark_and_not_a_microsecond_later() {
         let report = bed.keys.tick().unwrap();
         assert_eq!(report.clock, ClockState::Jumped { mark: at(START) });
         assert_eq!((report.expired, report.cleaned), (0, 0));
+        let line = "2027-01-31T00:00:00.000001Z: nothing was done, the clock jumped from 2027-01-01T00:00:00Z and is to be confirmed";
+        assert_eq!(report.to_string(), line);
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["clock"]["jumped"]["mark"], serde_json::to_value(at(START)).unwrap());
         let plan = bed.keys.plan(limit.plus(MICRO).unwrap()).unwrap();
         assert_eq!((plan.clock, plan.events.len()), (ClockState::Jumped { mark: at(START) }, 0));
         assert_eq!(store.head().unwrap(), before);
         bed.clock.set(limit);
         let report = bed.keys.tick().unwrap();
         assert_eq!((report.clock, report.expired), (ClockState::Steady, 1));
+        let told = report.to_string();
+        assert!(told.starts_with("2027-01-31T00:00:00Z: expired 1, cleaned 1"), "{told}");
         bed.go("2027-01-01");
         assert_eq!(bed.keys.now().unwrap(), limit);
     });

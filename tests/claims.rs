@@ -10,11 +10,14 @@
 mod common;
 mod rotating;
 
+use std::time::Duration;
+
 use common::{Bed, keyring_of, parts, token};
 use common::{DAY, HOUR, at, new_key, on_both_stores, owner, v};
 use keyrota::{
-    Actor, Claim, ClaimBy, ClaimId, ClaimedKey, ClockStart, Delivery, DenialReason, EventKind, IssuedKey,
-    LifecycleError, ManageError, NewKey, OwnerLimit, Replace, Revoke, RotationPolicy, Stage,
+    Actor, Claim, ClaimId, Claimant, ClockStart, Delivery, DenialReason, EventKind, Evidence, IssuedKey,
+    LifecycleError, ManageError, NewKey, OwnerLimit, Replace, Revoke, RotatedKey, RotationPolicy,
+    RotationStatus, Stage,
 };
 use rotating::claim_id;
 
@@ -25,11 +28,11 @@ fn waiting(bed: &Bed, new: NewKey) -> IssuedKey {
     issued
 }
 
-fn by_token(bed: &Bed, token: &str, id: &ClaimId) -> Result<ClaimedKey, ManageError> {
+fn by_token(bed: &Bed, token: &str, id: &ClaimId) -> Result<RotatedKey, ManageError> {
     bed.keys.by(Actor::service("edge")).claim(Claim::with_token(token, id.clone()))
 }
 
-fn by_owner(bed: &Bed, issued: &IssuedKey, id: &ClaimId) -> Result<ClaimedKey, ManageError> {
+fn by_owner(bed: &Bed, issued: &IssuedKey, id: &ClaimId) -> Result<RotatedKey, ManageError> {
     bed.keys.by(Actor::owner("ada")).claim(Claim::for_owner(issued.key, id.clone()))
 }
 
@@ -58,9 +61,10 @@ fn the_same_claim_gets_the_same_secret_and_another_one_an_alarm_that_is_recorded
         }
         assert_eq!(conflicts(&bed), 1);
         let alarm = bed.entries(before).remove(0).event;
+        let presented = bed.keys.get(issued.key).unwrap().versions[0].fingerprint;
         assert_eq!(
-            (alarm.key, alarm.version, alarm.subject.as_deref()),
-            (Some(issued.key), Some(v(2)), Some("v1"))
+            (alarm.key, alarm.version, alarm.claimant, alarm.old_fingerprint),
+            (Some(issued.key), Some(v(2)), Some(Claimant::Holder), Some(presented))
         );
         bed.clock.advance(HOUR).unwrap();
         assert!(by_token(&bed, issued.token.expose(), &second).is_err());
@@ -137,7 +141,7 @@ fn a_claim_with_a_token_that_is_none_is_unknown_and_writes_nothing() {
 #[test]
 fn a_policy_can_leave_claims_to_the_owner_and_a_late_successor_is_the_owner_s_anyway() {
     on_both_stores(|bed| {
-        let policy = RotationPolicy::builder().delivery(Delivery::Sealed { claim_by: ClaimBy::Owner });
+        let policy = RotationPolicy::builder().delivery(Delivery::Sealed { claimant: Claimant::Owner });
         let issued = waiting(&bed, new_key("ci").policy(policy.build().unwrap()));
         let id = claim_id("the owner's claim");
         let grant = bed.validator.validate(issued.token.expose()).unwrap();
@@ -273,8 +277,8 @@ fn a_key_that_has_networks_is_claimed_by_token_from_there_only() {
         from("192.0.2.7").unwrap();
         let told = bed.entries(before).remove(0).event;
         assert_eq!(
-            (told.kind, told.subject.as_deref()),
-            (EventKind::VersionClaimed, Some("v1 from 192.0.2.7"))
+            (told.kind, told.claimant, told.source),
+            (EventKind::VersionClaimed, Some(Claimant::Holder), Some("192.0.2.7".parse().unwrap()))
         );
     });
 }
@@ -340,5 +344,92 @@ fn a_copy_that_waits_opens_under_no_other_master_key() {
         let stranger = keyrota::KeyManager::open(bed.place.open(), keyring_of(9));
         assert!(stranger.is_err());
         assert_eq!(sealed(&bed), 1);
+    });
+}
+
+#[test]
+fn a_rotation_whose_successor_is_revoked_with_a_leaked_token_is_cancelled_and_not_completed() {
+    on_both_stores(|bed| {
+        let issued = waiting(&bed, new_key("ci"));
+        let claimed = by_token(&bed, issued.token.expose(), &claim_id("whoever was first")).unwrap();
+        let before = bed.seq();
+        bed.root().report_compromised(Evidence::Token(issued.token.expose())).unwrap();
+        assert!(!bed.is_granted(claimed.token.expose()), "the leaked token may have claimed it");
+        let status = || bed.keys.rotations(issued.key).unwrap().remove(0).status;
+        assert_eq!(status(), RotationStatus::Cancelled);
+        bed.tick_to(at("2027-04-02"));
+        assert_eq!(status(), RotationStatus::Cancelled);
+        let kinds: Vec<_> = bed.entries(before).into_iter().map(|entry| entry.event.kind).collect();
+        assert!(kinds.contains(&EventKind::RotationCancelled), "{kinds:?}");
+        assert!(!kinds.contains(&EventKind::RotationCompleted), "{kinds:?}");
+    });
+}
+
+#[test]
+fn a_rotation_whose_old_version_is_revoked_has_come_to_its_end() {
+    on_both_stores(|bed| {
+        let issued = waiting(&bed, new_key("ci"));
+        by_owner(&bed, &issued, &claim_id("the owner's own")).unwrap();
+        bed.root().revoke(Revoke::of((issued.key, v(1)))).unwrap();
+        assert_eq!(bed.keys.rotations(issued.key).unwrap().remove(0).status, RotationStatus::Completed);
+    });
+}
+
+#[test]
+fn who_waits_to_be_claimed_is_listed_in_pages_until_it_is_claimed_or_too_late() {
+    on_both_stores(|bed| {
+        let listed = |after, limit| bed.keys.waiting_claims(after, limit).unwrap();
+        let names = |page: &keyrota::WaitingPage| {
+            page.claims.iter().map(|claim| claim.name.as_str().to_owned()).collect::<Vec<_>>()
+        };
+        // Keys of one millisecond are in no order.
+        let pause = || bed.clock.advance(Duration::from_millis(1)).unwrap();
+        let by_owner_only = Delivery::Sealed { claimant: Claimant::Owner };
+        let by_owner_only = RotationPolicy::builder().delivery(by_owner_only).build().unwrap();
+        let announced = RotationPolicy::builder().delivery(Delivery::Announce).build().unwrap();
+        let issue = |new: NewKey| {
+            pause();
+            bed.root().issue(new.auto_rotation(true)).unwrap()
+        };
+        // Its rotation is in progress until the first use, but nobody waits for it once it is claimed.
+        let by_use = RotationPolicy::builder().clock_starts(ClockStart::FromFirstUse).build().unwrap();
+        let first = issue(new_key("first").policy(by_use));
+        let second = issue(new_key("second").policy(by_owner_only));
+        issue(new_key("announced").policy(announced));
+        let third = issue(new_key("third"));
+        let revoked = issue(new_key("revoked"));
+        assert_eq!(names(&listed(None, 10)), [""; 0]);
+        bed.tick();
+        bed.tick_to(at("2027-03-25 01:00"));
+        bed.root().revoke(revoked.key).unwrap();
+        let all = listed(None, 10);
+        assert_eq!((names(&all), all.next), (["first", "second", "third"].map(str::to_owned).to_vec(), None));
+        let told = &all.claims[1];
+        let told_end = bed.keys.get(second.key).unwrap().versions[0].ends_at.unwrap();
+        assert_eq!((told.key, told.version, told.owner), (second.key, v(2), owner("ada")));
+        assert_eq!((told.claimant, told.current), (Claimant::Owner, Some(v(1))));
+        assert_eq!(
+            (told.since, told.claim_by, told.current_ends_at),
+            (at("2027-03-25 01:00"), at("2027-06-16 01:00"), Some(told_end))
+        );
+        assert_eq!(all.claims[0].claimant, Claimant::Holder);
+        assert_eq!(told.rotation, bed.keys.rotations(second.key).unwrap()[0].id);
+        let page = listed(None, 2);
+        assert_eq!(names(&page), ["first", "second"]);
+        let rest = listed(page.next, 2);
+        assert_eq!((names(&rest), rest.next), (vec!["third".to_owned()], None));
+
+        by_token(&bed, first.token.expose(), &claim_id("the client's own")).unwrap();
+        assert_eq!(names(&listed(None, 10)), ["second", "third"], "nobody waits for what was claimed");
+        bed.root().suspend(owner("ada")).unwrap();
+        assert_eq!(names(&listed(None, 10)), ["second", "third"]);
+        bed.root().resume(owner("ada")).unwrap();
+        bed.tick_to(at("2027-04-02"));
+        let late = listed(None, 1);
+        assert_eq!((late.claims[0].current, late.claims[0].current_ends_at), (None, None));
+        by_owner(&bed, &third, &claim_id("the owner's own")).unwrap();
+        assert_eq!(names(&listed(None, 10)), ["second"]);
+        bed.clock.set(at("2027-06-16 01:00"));
+        assert_eq!(names(&listed(None, 10)), [""; 0], "too late, before any tick has said so");
     });
 }

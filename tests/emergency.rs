@@ -57,7 +57,7 @@ fn a_replacement_revokes_every_other_version_in_the_commit_that_makes_the_new_on
             "version_compromised v1 old=v1",
             "version_ended v2 old=v2 revoked",
             "version_compromised v2 old=v2",
-            "rotation_completed",
+            "rotation_cancelled",
             "version_issued v3 new=v3",
             "key_rotation v3 old=v2 new=v3",
             "rotation_completed",
@@ -80,7 +80,8 @@ fn a_replacement_revokes_every_other_version_in_the_commit_that_makes_the_new_on
         assert_eq!((third.version, old), (v(3), (Some(v(2)), Some(at("2027-02-10 12:00")))));
         assert_eq!(compromised(&bed, issued.key), [true, true, false]);
         let rotations = bed.keys.rotations(issued.key).unwrap();
-        assert!(rotations.iter().all(|rotation| rotation.status == RotationStatus::Completed));
+        let statuses: Vec<_> = rotations.iter().map(|rotation| rotation.status).collect();
+        assert_eq!(statuses, [RotationStatus::Cancelled, RotationStatus::Completed]);
         assert_eq!(bed.forbidden(|| bed.root().roll_back(issued.key)), LifecycleError::NotRollbackable);
         assert!(bed.root().rotate(issued.key).is_ok(), "no rotation is open");
         assert!(bed.keys.check(None).unwrap().is_sound());
@@ -289,7 +290,7 @@ fn revoking_as_compromised_marks_every_version_once() {
             "version_compromised v1 old=v1",
             "version_ended v2 old=v2 revoked",
             "version_compromised v2 old=v2",
-            "rotation_completed",
+            "rotation_cancelled",
         ];
         assert_eq!(bed.story(before), expected);
         assert_eq!(compromised(&bed, issued.key), [true, true]);

@@ -255,7 +255,7 @@ fn v12_a_revocation_ends_every_version_and_its_repetition_writes_nothing() {
             "key_revoked",
             "version_ended v1 old=v1 revoked",
             "version_ended v2 old=v2 revoked",
-            "rotation_completed",
+            "rotation_cancelled",
         ];
         assert_recorded(&bed, before, "service portal", &expected);
         for token in [issued.token.expose(), &second] {

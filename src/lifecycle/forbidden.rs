@@ -57,9 +57,11 @@ pub enum LifecycleError {
     /// The key has no active version to deprecate.
     #[error("the key has no active version")]
     NoActiveVersion,
-    /// No version can become active again: its grace is over, or it is compromised or revoked.
+    /// No version can become active again: its grace is over, or it is compromised or revoked; or none is leaving, because
+    /// the policy keeps previous versions.
     #[error(
-        "there is no version to roll back to: its grace is over, or it is compromised or revoked; rotate instead"
+        "there is no version to roll back to: its grace is over, or it is compromised or revoked, and then rotate \
+         instead; or the policy keeps it beside the newer one, and then revoke that first"
     )]
     NotRollbackable,
     /// The key has no version with that number.

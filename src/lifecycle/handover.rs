@@ -7,7 +7,7 @@ use crate::id::VersionNo;
 use crate::lifecycle::change::{RotationOrder, alive, mint, next_number};
 use crate::lifecycle::retire::{lagging_at, supersede};
 use crate::lifecycle::{Family, LifecycleError, Minted, Transition};
-use crate::policy::{ClaimBy, ClockStart, Delivery, RotationPolicy};
+use crate::policy::{Claimant, ClockStart, Delivery, RotationPolicy};
 use crate::rotation::{DeliveryLease, RotationRecord, RotationStatus};
 use crate::time::{Timestamp, earlier};
 use crate::version::{Stage, VersionRecord};
@@ -38,7 +38,7 @@ pub(crate) fn begin(
     };
     let delivery = match policy.delivery() {
         // Whoever still holds the old token can prove nothing by it.
-        Delivery::Sealed { .. } if is_late => Delivery::Sealed { claim_by: ClaimBy::Owner },
+        Delivery::Sealed { .. } if is_late => Delivery::Sealed { claimant: Claimant::Owner },
         delivery => delivery,
     };
     rotation.status = RotationStatus::InProgress;
@@ -109,17 +109,17 @@ pub(crate) fn claim(
         return Err(LifecycleError::NotClaimable);
     }
     let waiting = family.open_rotation().and_then(|open| {
-        let Delivery::Sealed { claim_by } = open.delivery? else { return None };
+        let Delivery::Sealed { claimant } = open.delivery? else { return None };
         let version = family.version(open.new?).filter(|version| version.is_waiting())?;
-        Some((claim_by, version.number, open.old))
+        Some((claimant, version.number, open.old))
     });
-    let Some((claim_by, number, old)) = waiting else {
+    let Some((claimant, number, old)) = waiting else {
         return claim_again(family, presenter, claim, t);
     };
     let by = match presenter {
         Presenter::Owner => None,
         Presenter::Holder(version) => {
-            if claim_by != ClaimBy::Holder || family.active().is_none_or(|active| active.number != version) {
+            if claimant != Claimant::Holder || family.active().is_none_or(|active| active.number != version) {
                 return Err(LifecycleError::NotClaimable);
             }
             Some(version)

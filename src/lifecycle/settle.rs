@@ -1,10 +1,10 @@
 //! Settling: what time alone has made of a key, so that each act decides on what is true.
 
 use crate::lifecycle::{Family, Transition, deadline_reason, end, finish};
-use crate::policy::{ClaimBy, Delivery};
+use crate::policy::{Claimant, Delivery};
 use crate::rotation::{RotationFailure, RotationStatus};
 use crate::time::Timestamp;
-use crate::version::{EndReason, Stage};
+use crate::version::{EndReason, Stage, VersionRecord};
 
 impl Family {
     /// Ends what was already over, so that an act decides on what is true at `t`: versions past their end, successors
@@ -58,6 +58,10 @@ impl Family {
             let since = activated.or(rotation.started_at).unwrap_or(t);
             let verdict = match rotation.status {
                 RotationStatus::GracePeriod => match find(rotation.running_out()) {
+                    // What it led to is gone, too: nothing was completed by that.
+                    Some(leaving) if leaving.is_ended() && new.is_some_and(VersionRecord::is_revoked) => {
+                        Some((RotationStatus::Cancelled, t))
+                    }
                     Some(leaving) if leaving.is_ended() => {
                         Some((RotationStatus::Completed, leaving.ended_at.unwrap_or(t).max(since)))
                     }
@@ -103,7 +107,7 @@ impl Family {
     pub(super) fn note_rotation(&mut self) {
         let open = self.open_rotation();
         let waits = open.and_then(|open| {
-            let by_holder = open.delivery == Some(Delivery::Sealed { claim_by: ClaimBy::Holder });
+            let by_holder = open.delivery == Some(Delivery::Sealed { claimant: Claimant::Holder });
             let waiting = self.version(open.new?)?.is_waiting();
             let active = self.versions.iter().any(|version| version.stage == Stage::Active);
             open.claim_by.filter(|_| by_holder && waiting && active && self.key.revoked_at.is_none())

@@ -109,6 +109,7 @@ impl Pace {
     }
 
     /// A time in units, rounded down.
+    #[inline]
     fn units(&self, t: Timestamp) -> u64 {
         let micros = t.unix_micros().unsigned_abs();
         if self.micros == 1 {
@@ -147,7 +148,24 @@ impl Pace {
         (charged <= now.saturating_add(self.tolerance)).then_some(charged)
     }
 
+    /// Charges a request of this cost; tells the word before and the word now.
+    #[inline]
+    fn reserve(&self, place: &impl Place, t: Timestamp, cost: u32) -> Result<(u64, u64), LimitStatus> {
+        let mut stored = place.load();
+        loop {
+            let believed = self.believed(stored, t);
+            let Some(charged) = self.charge(believed, t, cost) else {
+                return Err(self.refused(believed, t, cost));
+            };
+            match place.replace(stored, charged) {
+                Ok(()) => return Ok((stored, charged)),
+                Err(other) => stored = other,
+            }
+        }
+    }
+
     /// What to tell when a request of this cost left that word behind.
+    #[inline]
     pub(crate) fn allowed(&self, stored: u64, t: Timestamp) -> LimitStatus {
         let full = self.units(t).saturating_add(self.tolerance);
         let remaining = full.saturating_sub(stored).min(self.tolerance) / self.per_use;
@@ -217,38 +235,35 @@ pub(crate) fn check<P: Place>(
 /// Charges a request of this cost to all limits, or to none when one refuses. With no limits at all, `Ok(None)`.
 ///
 /// To be called after [`check`], which refuses without a write nearly all that is to be refused.
+#[inline]
 pub(crate) fn reserve<P: Place>(
     paces: &[Pace],
     places: &[P],
     t: Timestamp,
     cost: u32,
 ) -> Result<Option<LimitStatus>, LimitStatus> {
+    // Nearly every key has one limit at most.
+    if let ([pace], [place, ..]) = (paces, places) {
+        let (_, charged) = pace.reserve(place, t, cost)?;
+        return Ok(Some(pace.allowed(charged, t)));
+    }
     let mut done = [(0, 0); Limits::MAX_RATES];
     let mut status = None;
     for (index, (pace, place)) in paces.iter().zip(places).enumerate().take(Limits::MAX_RATES) {
-        let mut stored = place.load();
-        let charged = loop {
-            let believed = pace.believed(stored, t);
-            let Some(charged) = pace.charge(believed, t, cost) else { break Err(believed) };
-            match place.replace(stored, charged) {
-                Ok(()) => break Ok(charged),
-                Err(other) => stored = other,
-            }
-        };
-        match charged {
-            Ok(charged) => {
+        match pace.reserve(place, t, cost) {
+            Ok((stored, charged)) => {
                 if let Some(done) = done.get_mut(index) {
                     *done = (stored, charged);
                 }
                 let allowed = pace.allowed(charged, t);
                 status = Some(status.map_or(allowed, |status| binding(status, allowed)));
             }
-            Err(believed) => {
+            Err(refused) => {
                 for (place, (before, charged)) in places.iter().zip(done).take(index) {
                     // Where somebody was charged in between, it stays: see above.
                     let _lost = place.replace(charged, before);
                 }
-                return Err(pace.refused(believed, t, cost));
+                return Err(refused);
             }
         }
     }

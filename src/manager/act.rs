@@ -157,6 +157,7 @@ impl<'a> Act<'a> {
                 version,
             };
             attempt.changeset.insert(record.draft());
+            outbox::note_warnings(records, &mut attempt.changeset, t)?;
             outbox::enclose(records, &mut attempt.changeset, t);
             match records.store.commit(&attempt.changeset) {
                 Ok(_) => return Ok(value),

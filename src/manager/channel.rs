@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::manager::KeyManagerBuilder;
 use crate::notify::{Channel, ChannelFilter, Notifier};
+use crate::policy::RotationPolicy;
 
 impl KeyManagerBuilder {
     /// Registers a channel that is told everything, under a name of 1 to 40 lower-case letters, digits, `-` and `_`.
@@ -32,12 +33,12 @@ impl KeyManagerBuilder {
         self.register(name.into(), filter, None)
     }
 
-    /// How long before its end a version that nothing has replaced is warned of. Default: 7 days and 1 day. Of a key
-    /// that lives no longer than that, those warnings become one that comes with its making.
+    /// How long before its end a version that nothing has replaced is warned of, in the policy that an empty store begins
+    /// with: at most four times, by default 7 days and 1 day before. A store that has a policy keeps its word, and so does
+    /// a key that has one of its own: see [`RotationPolicyBuilder::warnings`](crate::RotationPolicyBuilder::warnings). Of
+    /// a key that lives no longer than that, those warnings become one that comes with its making.
     pub fn expiry_warnings(mut self, warnings: impl IntoIterator<Item = Duration>) -> Self {
-        self.channels.warnings = warnings.into_iter().collect();
-        self.channels.warnings.sort_unstable();
-        self.channels.warnings.dedup();
+        self.warnings = Some(warnings.into_iter().take(RotationPolicy::MAX_WARNINGS + 1).collect());
         self
     }
 

@@ -7,18 +7,18 @@ use crate::crypto;
 use crate::digest::SecretDigest;
 use crate::encode::hex;
 use crate::error::ManageError;
-use crate::event::{Event, EventKind};
+use crate::event::Event;
 use crate::id::{KeyId, VersionNo};
 use crate::lifecycle::{self, Claimed, Family, LifecycleError, Presenter, Refusal, Validity};
 use crate::manager::act::{Act, Attempt, Urgency};
 use crate::manager::emergency::by_locator;
 use crate::manager::issue::claim_place;
-use crate::manager::rotate::enabled_owner;
+use crate::manager::rotate::{RotatedKey, enabled_owner};
 use crate::records::{Record as _, Records};
 use crate::request::{Operation, RequestRecord};
 use crate::seal::SealedCopy;
 use crate::time::Timestamp;
-use crate::token::{PresentedToken, SecretToken};
+use crate::token::PresentedToken;
 
 /// How to claim a successor.
 #[derive(Clone)]
@@ -65,52 +65,18 @@ impl std::fmt::Debug for Claim<'_> {
     }
 }
 
-/// A successor was claimed. Its token is here, and for the same claim again until it is used.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ClaimedKey {
-    /// The key.
-    pub key: KeyId,
-    /// The successor.
-    pub version: VersionNo,
-    /// Its token.
-    pub token: SecretToken,
-    /// When it ends; `None` is never.
-    pub valid_until: Option<Timestamp>,
-    /// The version that it supersedes.
-    pub old_version: Option<VersionNo>,
-    /// Until when that still validates, as far as is told now.
-    pub old_valid_until: Option<Timestamp>,
-}
-
-impl ClaimedKey {
-    fn new(family: &Family, version: VersionNo, token: SecretToken) -> Self {
-        let until = |number| family.version(number).and_then(|version| family.end(version));
-        let before = family.versions.iter().filter(|other| other.number < version && other.is_handed_over());
-        let old_version = before.max_by_key(|other| other.number).map(|other| other.number);
-        Self {
-            key: family.key.id,
-            version,
-            token,
-            valid_until: until(version),
-            old_version,
-            old_valid_until: old_version.and_then(until),
-        }
-    }
-}
-
 /// What a claim comes to: a successor, or a conflict that is recorded and then told.
-type Answer = Result<ClaimedKey, VersionNo>;
+type Answer = Result<RotatedKey, VersionNo>;
 
 impl Act<'_> {
-    /// Claims the successor that an automatic rotation has made. Also while management is switched off: whoever was told
+    /// Claims the successor that an automatic rotation has made; the same claim shows its token again until it is used. Also while management is switched off: whoever was told
     /// to claim must be able to.
     ///
     /// # Errors
     /// [`ManageError::UnknownToken`] for a token that is none of this store's; among others
     /// [`LifecycleError::NothingToClaim`], [`LifecycleError::AlreadyClaimed`], which is recorded as an alarm, and
     /// [`LifecycleError::NotClaimable`].
-    pub fn claim(self, claim: Claim<'_>) -> Result<ClaimedKey, ManageError> {
+    pub fn claim(self, claim: Claim<'_>) -> Result<RotatedKey, ManageError> {
         let presented = match claim.by {
             By::Token(token) => hex(&crypto::sha256(token.as_bytes())),
             By::Owner(key) => key.to_string(),
@@ -145,12 +111,10 @@ fn decide(attempt: &mut Attempt<'_>, claim: &Claim<'_>) -> Result<Answer, Manage
     let policy = attempt.policy_of(&family.key)?;
     let (claimed, transitions) =
         lifecycle::claim(&mut family, presenter, claim.id.digest(), &policy, attempt.t)?;
-    let events = transitions.iter().map(|step| {
+    for step in &transitions {
         let event = Event::of_key(attempt.t, step, &family, attempt.context);
-        let concerns = matches!(event.kind, EventKind::VersionClaimed | EventKind::ClaimConflict);
-        if concerns { Event { subject: Some(told(presenter, claim.from)), ..event } } else { event }
-    });
-    events.collect::<Vec<_>>().into_iter().for_each(|event| attempt.changeset.record(event));
+        attempt.changeset.record(event.claimed(presenter, &family, claim.from));
+    }
     let (Claimed::Now(version) | Claimed::Before(version) | Claimed::ByAnother(version)) = claimed;
     attempt.concerns(key, Some(version));
     let open = |records: &Records| -> Result<_, ManageError> {
@@ -166,7 +130,7 @@ fn decide(attempt: &mut Attempt<'_>, claim: &Claim<'_>) -> Result<Answer, Manage
         }
         Claimed::Before(_) => {
             let (_, token) = open(attempt.records)?;
-            Ok(Ok(ClaimedKey::new(&family, version, token)))
+            Ok(Ok(RotatedKey::new(&family, version, token)))
         }
         Claimed::Now(_) => {
             if !counted {
@@ -178,7 +142,7 @@ fn decide(attempt: &mut Attempt<'_>, claim: &Claim<'_>) -> Result<Answer, Manage
             let mut kept = copy.record;
             kept.until = until.unwrap_or(attempt.t);
             attempt.changeset.replace(kept.draft(), copy.revision);
-            Ok(Ok(ClaimedKey::new(&family, version, token)))
+            Ok(Ok(RotatedKey::new(&family, version, token)))
         }
     }
 }
@@ -213,14 +177,6 @@ fn admit(family: &Family, number: VersionNo, claim: &Claim<'_>, t: Timestamp) ->
     Ok(())
 }
 
-fn told(presenter: Presenter, from: Option<IpAddr>) -> String {
-    let by = match presenter {
-        Presenter::Holder(version) => version.to_string(),
-        Presenter::Owner => "owner".to_owned(),
-    };
-    from.map_or_else(|| by.clone(), |from| format!("{by} from {from}"))
-}
-
 /// What the claim of a request got. The request names the token that was presented, so whoever repeats it has it.
 fn repeated(records: &Records, request: &RequestRecord, t: Timestamp) -> Result<Answer, ManageError> {
     let (Some(key), Some(version)) = (request.key, request.version) else {
@@ -234,5 +190,5 @@ fn repeated(records: &Records, request: &RequestRecord, t: Timestamp) -> Result<
         version.delivered_at.is_some() && !version.is_ended() && version.first_used_at.is_none()
     });
     let token = copy.open(&records.keyring).filter(|_| is_open).ok_or_else(done)?;
-    Ok(Ok(ClaimedKey::new(&family, version, token)))
+    Ok(Ok(RotatedKey::new(&family, version, token)))
 }

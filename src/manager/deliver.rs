@@ -111,7 +111,7 @@ impl KeyManager {
             return Ok(());
         }
         let swept = outbox::sweep(records, now, NOTICES)?;
-        let (noticed, due) = outbox::notices(records, now, NOTICES)?;
+        let (noticed, due) = outbox::notices(records, now, report.mark, NOTICES)?;
         report.cleaned += swept.cleaned;
         report.dropped = swept.dropped;
         report.noticed = noticed;
@@ -138,7 +138,8 @@ impl KeyManager {
     /// What a tick would find worth telling.
     pub(super) fn plan_notices(&self, plan: &mut Plan) -> Result<(), ManageError> {
         if plan.clock == ClockState::Steady {
-            let noticed = outbox::plan(&self.inner.records, plan.at, NOTICES)?;
+            let records = &self.inner.records;
+            let noticed = outbox::plan(records, plan.at, records.head()?.high_water, NOTICES)?;
             plan.notices = noticed.told.into_iter().map(|(told, _)| told).collect();
             plan.more |= noticed.more;
             plan.next_due = earlier(plan.next_due, noticed.next_due);

@@ -20,8 +20,10 @@ mod settings;
 mod tick;
 mod usage;
 mod view;
+mod waiting;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::actor::{Actor, Context};
 use crate::clock::{Clock, SystemClock};
@@ -31,6 +33,7 @@ use crate::event::{Event, EventKind};
 use crate::id::{RoleName, StoreId};
 use crate::keyring::Keyring;
 use crate::notify::Channels;
+use crate::outbox::Warnings;
 use crate::owner::RoleRecord;
 use crate::policy::{DeploymentSettings, OwnerLimit, RotationPolicy};
 use crate::records::{Record, Records};
@@ -43,7 +46,7 @@ use crate::validate::{Marks, Validator, ValidatorBuilder, check_keyring};
 
 pub use act::Act;
 pub use adoption::{Adoption, VersionUse};
-pub use claim::{Claim, ClaimedKey};
+pub use claim::Claim;
 pub use dead_letters::DeadLetter;
 pub use deliver::DeliveryReport;
 pub use edit::EditKey;
@@ -60,6 +63,7 @@ pub use usage::{
     DenialReport, KeyUsage, TopKeys, UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionUsage,
 };
 pub use view::{KeyFilter, KeyInfo, KeyPage, KeyStatus, VersionInfo};
+pub use waiting::{WaitingClaim, WaitingPage};
 
 /// Issues, rotates and revokes keys on a store, and does what time makes due.
 ///
@@ -87,6 +91,8 @@ pub struct KeyManagerBuilder {
     clock: Arc<dyn Clock>,
     prefixes: Vec<Prefix>,
     seed: DeploymentSettings,
+    /// In place of those of the policy that an empty store begins with.
+    warnings: Option<Vec<Duration>>,
     roles: Vec<RoleRecord>,
     sink: Option<Arc<dyn SecretSink>>,
     channels: Channels,
@@ -150,6 +156,9 @@ impl KeyManagerBuilder {
     /// Nothing was changed then.
     pub fn open(mut self) -> Result<KeyManager, OpenError> {
         self.channels.check()?;
+        if let Some(warnings) = self.warnings.take() {
+            self.seed.policy = self.seed.policy.to_builder().warnings(warnings).build()?;
+        }
         self.records.channels = Arc::new(std::mem::take(&mut self.channels));
         let store = loop_found(&self)?;
         let Self { records, clock, prefixes, sink, .. } = self;
@@ -164,6 +173,7 @@ impl KeyManagerBuilder {
             Changeset::founding(&self.records.keyring, StoreId::new(now, crypto::random_bytes()?), now);
         changeset.record(Event::new(now, EventKind::StoreFounded, &context));
         changeset.insert(self.seed.draft());
+        changeset.insert(Warnings::of(&self.seed.policy, now).draft());
         for role in &self.roles {
             changeset.insert(role.draft());
             changeset.record(Event::of_subject(now, EventKind::RoleSet, &context, role.name.as_str()));
@@ -200,6 +210,7 @@ impl KeyManager {
             clock: Arc::new(SystemClock),
             prefixes: vec![Prefix::default()],
             seed: DeploymentSettings::default(),
+            warnings: None,
             roles: Vec::new(),
             sink: None,
             channels: Channels::default(),

@@ -71,7 +71,7 @@ impl From<KeyId> for RollBack {
     }
 }
 
-/// A key was rotated. The new token is here and nowhere else.
+/// A key has a new version, by a rotation or a claim. The new token is here and nowhere else.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RotatedKey {
@@ -83,9 +83,9 @@ pub struct RotatedKey {
     pub token: SecretToken,
     /// When the new version ends; `None` is never.
     pub valid_until: Option<Timestamp>,
-    /// The version that leaves, if there was one.
+    /// The version that it supersedes, if there was one.
     pub old_version: Option<VersionNo>,
-    /// Until when the old version still validates.
+    /// Until when the old version still validates, as far as is told now; `None` is for ever, or that there was none.
     pub old_valid_until: Option<Timestamp>,
 }
 
@@ -93,7 +93,14 @@ impl RotatedKey {
     pub(crate) fn new(family: &Family, version: VersionNo, token: SecretToken) -> Self {
         let until = |number| family.version(number).and_then(|version| family.end(version));
         let of_new = |rotation: &&crate::rotation::RotationRecord| rotation.new == Some(version);
-        let old_version = family.rotations.iter().rfind(of_new).and_then(|rotation| rotation.old);
+        let old_version = match family.rotations.iter().rfind(of_new) {
+            Some(rotation) => rotation.old,
+            // The rotation is over: it was the one before.
+            None => {
+                let handed_over = family.versions.iter().filter(|other| other.is_handed_over());
+                handed_over.map(|other| other.number).filter(|other| *other < version).max()
+            }
+        };
         Self {
             key: family.key.id,
             version,
@@ -136,7 +143,8 @@ impl Act<'_> {
     }
 
     /// Makes the version that is leaving the active one again, while it still validates. The newer one then runs
-    /// out after the overlap, or is revoked with [`RollBack::compromised`].
+    /// out after the overlap, or is revoked with [`RollBack::compromised`]. Under a policy that keeps previous versions none
+    /// is leaving: there the newer one is to be revoked first, and the previous one validates meanwhile.
     ///
     /// # Errors
     /// [`ManageError`]: among others [`LifecycleError::NotRollbackable`] once the grace is over.

@@ -15,6 +15,26 @@ impl KeyManager {
     /// `more`; from as many processes as you like. Deadlines hold without it: a tick only records them. At its end it
     /// tells what is to be told; see [`KeyManager::deliver`].
     ///
+    /// A clock before the high-water mark, or more than 30 days after it, is not believed: then nothing is done and there
+    /// is no `more`, and [`TickReport::clock`] says so. Look at it, or print the report:
+    ///
+    /// ```
+    /// # use keyrota::{ClockState, KeyManager, Keyring, MemoryStore};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let keys = KeyManager::open(MemoryStore::new(), Keyring::generate()?)?;
+    /// loop {
+    ///     let report = keys.tick()?;
+    ///     if report.clock != ClockState::Steady {
+    ///         eprintln!("{report}");
+    ///     }
+    ///     if !report.more {
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ManageError`] when the store failed; what was not done is still due.
     pub fn tick(&self) -> Result<TickReport, ManageError> {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::Claimant;
+
 /// How much a notification matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -147,6 +149,14 @@ impl NotificationKind {
             | Self::Revoked
             | Self::Suspended => Severity::Warning,
             Self::ClaimConflict | Self::RotationFailed | Self::Alarm => Severity::Critical,
+        }
+    }
+
+    /// The same of a claim: a token may be in wrong hands, and whoever has stolen it can claim with it.
+    pub(crate) fn severity_of(self, claimant: Option<Claimant>) -> Severity {
+        match (self, claimant) {
+            (Self::RotationClaimed, Some(Claimant::Holder)) => Severity::Warning,
+            _ => self.severity(),
         }
     }
 

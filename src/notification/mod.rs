@@ -2,6 +2,7 @@
 
 mod kind;
 
+use core::net::IpAddr;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::crypto;
 use crate::digest::Fingerprint;
 use crate::event::Event;
 use crate::id::{KeyId, KeyName, NotificationId, OwnerId, RotationId, VersionNo};
+use crate::policy::Claimant;
 use crate::time::Timestamp;
 use crate::version::EndReason;
 
@@ -90,6 +92,12 @@ pub struct Notification {
     /// Why, in the actor's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who claimed: whoever holds the token that `old_fingerprint` names, or the host for the key's owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimant: Option<Claimant>,
+    /// Where the claim came from, as far as the host has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
     /// What an alarm is about, such as `version_compromised`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
@@ -125,6 +133,8 @@ impl Notification {
             last_used: None,
             actor: None,
             reason: None,
+            claimant: None,
+            source: None,
             subject: None,
             more: None,
         }
@@ -144,6 +154,9 @@ impl Notification {
             ends_at: event.until,
             actor: (!by_time).then(|| event.actor.clone()),
             reason: event.reason.clone(),
+            claimant: event.claimant,
+            source: event.source,
+            severity: kind.severity_of(event.claimant),
             ..Self::new(event.at, kind)
         }
     }
@@ -206,6 +219,14 @@ impl fmt::Display for Notification {
         }
         if let Some(last) = self.last_used {
             write!(f, ", last used {last}")?;
+        }
+        match self.claimant {
+            Some(Claimant::Holder) => f.write_str(", claimed by whoever holds the old one")?,
+            Some(Claimant::Owner) => f.write_str(", claimed for its owner")?,
+            None => {}
+        }
+        if let Some(source) = self.source {
+            write!(f, " from {source}")?;
         }
         if let Some(actor) = &self.actor {
             write!(f, ", by {actor}")?;

@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::id::OwnerId;
-use crate::notice;
 use crate::notification::{Notification, NotificationKind, Severity};
 use crate::notify::Notifier;
 
@@ -89,17 +87,10 @@ impl fmt::Debug for Channel {
     }
 }
 
-/// All channels of a manager, and which warnings they get.
-#[derive(Clone, Debug)]
+/// All channels of a manager.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Channels {
     all: Vec<Channel>,
-    pub(crate) warnings: Vec<Duration>,
-}
-
-impl Default for Channels {
-    fn default() -> Self {
-        Self { all: Vec::new(), warnings: notice::WARNINGS.to_vec() }
-    }
 }
 
 impl Channels {

@@ -11,6 +11,7 @@ use crate::notice;
 use crate::notification::{Notification, NotificationKind, Severity};
 use crate::outbox::alarm::Alarms;
 use crate::outbox::entry::{OutboxEntry, Rank};
+use crate::policy::DeploymentSettings;
 use crate::records::{Record, Records, version_row_id};
 use crate::rotation::RotationRecord;
 use crate::store::{Changeset, Draft, Revision, RowKind};
@@ -116,7 +117,8 @@ pub(crate) fn enclose(records: &Records, changeset: &mut Changeset, t: Timestamp
         let request = event.and_then(|event| event.request.as_ref());
         let occurrence = request.map(|request| format!("{} {place}", request.as_str())).unwrap_or_default();
         let is_birth = event.is_some_and(|event| event.kind == EventKind::KeyIssued);
-        let Some((notification, replaces, warning)) = completed(notification, &drafts, records) else {
+        let Some((notification, replaces, warning)) = completed(notification, is_birth, &drafts, records)
+        else {
             continue;
         };
         let notification = notification.identified(&occurrence);
@@ -129,7 +131,7 @@ pub(crate) fn enclose(records: &Records, changeset: &mut Changeset, t: Timestamp
                 rows.add(&told, rank(0), t);
             }
         }
-        if let Some(warning) = warning.filter(|_| is_birth) {
+        if let Some(warning) = warning {
             rows.add(&warning, rank(1), t);
         }
     }
@@ -138,9 +140,10 @@ pub(crate) fn enclose(records: &Records, changeset: &mut Changeset, t: Timestamp
 }
 
 /// With what the rows tell of its key and version; nothing when it is not to be told after all. And the warning that a
-/// new version is born with.
+/// key is born with.
 fn completed(
     mut told: Notification,
+    is_birth: bool,
     drafts: &Drafts<'_>,
     records: &Records,
 ) -> Option<(Notification, Revision, Option<Notification>)> {
@@ -174,11 +177,12 @@ fn completed(
             if told.kind == NotificationKind::Expired && !notice::tells_expiry(version) {
                 return None;
             }
-            let threshold = notice::at_birth(version, &records.channels.warnings);
-            warning = record
-                .as_ref()
-                .zip(threshold)
-                .map(|(key, threshold)| notice::expiring(key, version, threshold, version.issued_at));
+            warning = record.as_ref().filter(|_| is_birth).and_then(|key| {
+                let deployment = || drafts.record::<DeploymentSettings>(records, DeploymentSettings::ROW_ID);
+                let policy = key.policy.or_else(|| Some(deployment()?.policy)).unwrap_or_default();
+                let threshold = notice::at_birth(version, &policy)?;
+                Some(notice::expiring(key, version, threshold, version.issued_at))
+            });
         }
         drafts.revision(records, RowKind::Key, &id)
     } else if let Some(owner) = told.owner {

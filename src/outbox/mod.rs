@@ -8,6 +8,7 @@ mod notices;
 mod queue;
 mod sweep;
 mod tally;
+mod warnings;
 
 use crate::crypto;
 use crate::error::{ManageError, ReadError};
@@ -21,8 +22,9 @@ pub(crate) use entry::{EntryState, OutboxEntry};
 pub(crate) use notices::{notices, plan};
 pub(crate) use queue::{dead_letters, is_moot, next_due, pick};
 pub(crate) use sweep::sweep;
+pub(crate) use warnings::{Warnings, note_warnings};
 
-/// What became of a commit of the outbox's own.
+/// What became of a commit of a tick, or of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Committed {
     Done(Revision),
@@ -33,7 +35,7 @@ pub(crate) enum Committed {
 /// How often something is decided again while others are at the same rows.
 const ATTEMPTS: usize = 20;
 
-/// Commits, unless there is nothing to write.
+/// Commits what no act of somebody's is, unless there is nothing to write.
 pub(crate) fn commit(records: &Records, changeset: &Changeset) -> Result<Committed, ManageError> {
     if changeset.is_empty() {
         return Ok(Committed::Done(Revision(0)));
@@ -43,9 +45,9 @@ pub(crate) fn commit(records: &Records, changeset: &Changeset) -> Result<Committ
         Err(CommitError::Conflict { .. }) => Ok(Committed::Conflict),
         Err(CommitError::Seal(error)) => Err(ReadError::from(error).into()),
         Err(CommitError::NotWritten(error)) => Err(ManageError::NotWritten(error)),
-        // What is still to be told is found again, and told again if need be.
+        // A tick repeats itself: what this one did not do, the next one finds due, and what is still to be told, too.
         Err(CommitError::Unknown(source)) => {
-            let request = format!("outbox_{}", crate::encode::hex(&crypto::random_bytes::<8>()?));
+            let request = format!("tick_{}", crate::encode::hex(&crypto::random_bytes::<8>()?));
             Err(ManageError::OutcomeUnknown { request: RequestId::new(request)?, source })
         }
     }

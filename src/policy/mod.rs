@@ -103,15 +103,15 @@ pub enum Retirement {
     },
 }
 
-/// Who may claim a successor that waits.
+/// Who may claim a successor that waits; of a claim, who did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
-pub enum ClaimBy {
-    /// Whoever holds the current version's token, and the host for the key's owner.
+pub enum Claimant {
+    /// Whoever holds the current version's token; where it is said who may, also the host for the key's owner.
     #[default]
     Holder,
-    /// Only the host for the key's owner.
+    /// The host for the key's owner; where it is said who may, nobody else.
     Owner,
 }
 
@@ -123,7 +123,8 @@ pub enum Delivery {
     /// The successor's secret is sealed at rest until it is claimed.
     Sealed {
         /// Who may claim it.
-        claim_by: ClaimBy,
+        #[serde(alias = "claim_by")]
+        claimant: Claimant,
     },
     /// Nothing is made: those concerned are told that it is time to rotate.
     Announce,
@@ -133,7 +134,7 @@ pub enum Delivery {
 
 impl Default for Delivery {
     fn default() -> Self {
-        Self::Sealed { claim_by: ClaimBy::Holder }
+        Self::Sealed { claimant: Claimant::Holder }
     }
 }
 
@@ -264,8 +265,8 @@ impl std::fmt::Display for RotationPolicy {
             ClockStart::FromFirstUse => " after the first use; ",
         })?;
         f.write_str(match self.delivery {
-            Delivery::Sealed { claim_by: ClaimBy::Holder } => "sealed, claimed by holder or owner",
-            Delivery::Sealed { claim_by: ClaimBy::Owner } => "sealed, claimed by the owner",
+            Delivery::Sealed { claimant: Claimant::Holder } => "sealed, claimed by holder or owner",
+            Delivery::Sealed { claimant: Claimant::Owner } => "sealed, claimed by the owner",
             Delivery::Announce => "announced",
             Delivery::Sink => "put into the sink",
         })

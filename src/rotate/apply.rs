@@ -7,69 +7,21 @@ use crate::actor::Context;
 use crate::crypto;
 use crate::due;
 use crate::error::{ManageError, ReadError};
-use crate::event::{Event, EventKind};
-use crate::id::{KeyId, RequestId, RotationId};
+use crate::event::Event;
+use crate::id::{KeyId, RotationId};
 use crate::key::KeyRecord;
 use crate::lifecycle::{Family, RotationOrder, Transition};
-use crate::outbox;
+use crate::outbox::{self, Committed};
 use crate::policy::SweepRecord;
-use crate::records::{Record as _, Records, StoredFamily, read};
+use crate::records::{Record as _, Records, StoredFamily, believed, read};
 use crate::rotate::lookup::Lookup;
 use crate::rotate::mint::mint;
-use crate::rotate::plan::{ClockState, Due, DueKey, PlannedDelivery, clock_state, due, family, next_due};
+use crate::rotate::plan::{ClockState, Due, PlannedDelivery, due, family, next_due};
+use crate::rotate::report::TickReport;
 use crate::seal::SealedCopy;
-use crate::store::{Changeset, CommitError, RowFilter, RowKind};
+use crate::store::{Changeset, Revision, RowFilter, RowKind};
 use crate::time::Timestamp;
-use crate::version::{EndReason, VersionRecord};
-
-/// What a tick did.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TickReport {
-    /// The time that it acted on.
-    pub at: Timestamp,
-    /// How the clock stood: unless [`ClockState::Steady`], nothing was written.
-    pub clock: ClockState,
-    /// Rotations that began: a successor was made, or its time announced.
-    pub started: usize,
-    /// Successors offered to the sink: they validate from then on.
-    pub offered: usize,
-    /// Successors that became active.
-    pub activated: usize,
-    /// Rotations recorded as failed: nobody took the successor over.
-    pub failed: usize,
-    /// Keys for which nothing is made any more until somebody acts.
-    pub lapsed: usize,
-    /// Deliveries that were tried again, of secrets to the sink, or that failed and will be, of notifications.
-    pub retried: usize,
-    /// Versions recorded as expired.
-    pub expired: usize,
-    /// Versions recorded as retired: their grace was over.
-    pub retired: usize,
-    /// Rotations recorded as completed.
-    pub completed: usize,
-    /// Leftover rows removed: old request ids, sealed copies that had served their time.
-    pub cleaned: usize,
-    /// Counts moved to the hours, days and totals in which they are kept.
-    pub rolled_up: usize,
-    /// Notifications that time alone brought about: versions that end soon, keys that nobody uses.
-    pub noticed: usize,
-    /// Notifications that were told and acknowledged, on the channels that are served here.
-    pub notified: usize,
-    /// Notifications that became dead letters.
-    pub dead: usize,
-    /// Notifications that will never be told: nobody served their channel for 30 days, or too many waited on it.
-    pub dropped: usize,
-    /// Due things left to another process that was at them too, or to a later tick: also rotations whose owner is
-    /// suspended.
-    pub deferred: usize,
-    /// Due rows left alone because they were edited, or written under a master key that is not held.
-    pub faults: usize,
-    /// When something is due next; a tick before that has nothing to do but advance the high-water mark and roll up usage.
-    pub next_due: Option<Timestamp>,
-    /// Whether more is due already: tick again.
-    pub more: bool,
-}
+use crate::version::VersionRecord;
 
 /// How many keys one commit settles.
 const BATCH: usize = 250;
@@ -92,29 +44,7 @@ pub(crate) fn tick(
     limit: usize,
 ) -> Result<(TickReport, Vec<PlannedDelivery>), ManageError> {
     let mark = records.head()?.high_water;
-    let mut report = TickReport {
-        at: now,
-        clock: clock_state(now, mark),
-        started: 0,
-        offered: 0,
-        activated: 0,
-        failed: 0,
-        lapsed: 0,
-        retried: 0,
-        expired: 0,
-        retired: 0,
-        completed: 0,
-        cleaned: 0,
-        rolled_up: 0,
-        noticed: 0,
-        notified: 0,
-        dead: 0,
-        dropped: 0,
-        deferred: 0,
-        faults: 0,
-        next_due: None,
-        more: false,
-    };
+    let mut report = TickReport::new(now, mark);
     if report.clock != ClockState::Steady {
         return Ok((report, Vec::new()));
     }
@@ -124,14 +54,16 @@ pub(crate) fn tick(
     report.deferred = found.deferred.len();
     let Due { keys, leftovers, deliveries, .. } = found;
     let mut conflicts = 0;
-    for batch in keys.chunks(BATCH) {
+    let mut keys = keys.into_iter().map(|key| key.stored).peekable();
+    while keys.peek().is_some() {
+        let batch = keys.by_ref().take(BATCH).collect();
         conflicts += settle(records, &mut lookup, batch, now, &mut report)?;
     }
     for batch in leftovers.chunks(BATCH) {
         let mut changeset = Changeset::new(&records.keyring);
         batch.iter().for_each(|(kind, id, revision)| changeset.delete(*kind, id.clone(), *revision));
         match commit(records, changeset, now)? {
-            Committed::Done => report.cleaned += batch.len(),
+            Committed::Done(_) => report.cleaned += batch.len(),
             Committed::Conflict => conflicts += batch.len(),
         }
     }
@@ -156,11 +88,6 @@ pub(crate) fn tick(
     Ok((report, deliveries))
 }
 
-pub(super) enum Committed {
-    Done,
-    Conflict,
-}
-
 /// Commits what a tick does at its own time: with the mark advanced if it is behind.
 pub(super) fn commit(
     records: &Records,
@@ -173,7 +100,7 @@ pub(super) fn commit(
         changeset.advance_clock(now);
     }
     if head.revision.0.saturating_sub(head.floor.0) > 2 * FEED_KEPT {
-        changeset.raise_floor(crate::store::Revision(head.revision.0 - FEED_KEPT));
+        changeset.raise_floor(Revision(head.revision.0 - FEED_KEPT));
     }
     commit_as_of(records, changeset, now)
 }
@@ -184,24 +111,8 @@ pub(super) fn commit_as_of(
     mut changeset: Changeset,
     t: Timestamp,
 ) -> Result<Committed, ManageError> {
-    if changeset.is_empty() {
-        return Ok(Committed::Done);
-    }
     outbox::enclose(records, &mut changeset, t);
-    match records.store.commit(&changeset) {
-        Ok(_) => Ok(Committed::Done),
-        Err(CommitError::Conflict { .. }) => Ok(Committed::Conflict),
-        Err(CommitError::Seal(error)) => Err(ReadError::from(error).into()),
-        Err(CommitError::NotWritten(error)) => Err(ManageError::NotWritten(error)),
-        // A tick repeats itself: what this one did not do, the next one finds due.
-        Err(CommitError::Unknown(source)) => {
-            Err(ManageError::OutcomeUnknown { request: tick_name()?, source })
-        }
-    }
-}
-
-fn tick_name() -> Result<RequestId, ManageError> {
-    Ok(RequestId::new(format!("tick_{}", crate::encode::hex(&crypto::random_bytes::<8>()?)))?)
+    outbox::commit(records, &changeset)
 }
 
 /// Records what time has made of these keys; those that another process settled meanwhile are found settled. Returns how
@@ -209,46 +120,40 @@ fn tick_name() -> Result<RequestId, ManageError> {
 fn settle(
     records: &Records,
     lookup: &mut Lookup<'_>,
-    due: &[DueKey],
+    mut batch: Vec<StoredFamily>,
     now: Timestamp,
     report: &mut TickReport,
 ) -> Result<usize, ManageError> {
     let context = Context::system();
-    let mut current: Vec<StoredFamily> = due.iter().map(|key| key.stored.clone()).collect();
     for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            let mut again = Vec::with_capacity(batch.len());
+            for stored in batch {
+                match family(records, stored.family.key.id)? {
+                    Some(stored) => again.push(stored),
+                    None => report.faults += 1,
+                }
+            }
+            batch = again;
+        }
         let mut changeset = Changeset::new(&records.keyring);
-        let (mut events, mut lapsed) = (Vec::new(), 0);
+        let (mut events, mut done) = (Vec::new(), report.clone());
         lookup.begin(attempt > 0);
-        for stored in &current {
+        for stored in &batch {
             let Some((after, transitions)) = decide(records, lookup, stored, now, &mut changeset)? else {
                 continue;
             };
-            lapsed += usize::from(after.key.lapsed && !stored.family.key.lapsed);
+            done.lapsed += usize::from(after.key.lapsed && !stored.family.key.lapsed);
             events.extend(transitions.iter().map(|step| Event::of_key(now, step, &after, &context)));
         }
-        events.iter().for_each(|event| changeset.record(event.clone()));
-        if let Committed::Done = commit(records, changeset, now)? {
-            let count = |wanted: EventKind| events.iter().filter(|event| event.kind == wanted).count();
-            let ended = |reason| events.iter().filter(|event| event.end_reason == Some(reason)).count();
-            report.started += count(EventKind::RotationStarted);
-            report.offered += count(EventKind::VersionOffered);
-            report.activated += count(EventKind::VersionActivated);
-            report.failed += count(EventKind::RotationFailed);
-            report.completed += count(EventKind::RotationCompleted);
-            report.expired += ended(EndReason::Expired);
-            report.retired += ended(EndReason::Retired);
-            report.lapsed += lapsed;
+        events.iter().for_each(|event| done.count(event));
+        events.into_iter().for_each(|event| changeset.record(event));
+        if let Committed::Done(_) = commit(records, changeset, now)? {
+            *report = done;
             return Ok(0);
         }
-        current.clear();
-        for key in due {
-            match family(records, key.stored.family.key.id)? {
-                Some(stored) => current.push(stored),
-                None => report.faults += 1,
-            }
-        }
     }
-    Ok(due.len())
+    Ok(batch.len())
 }
 
 /// Decides what time has made of one key, and writes it into the changeset, with the secret that was made, sealed.
@@ -293,11 +198,7 @@ fn decide(
 
 /// Carries a switch of the whole deployment on to the next keys; says whether there are more.
 fn sweep(records: &Records, lookup: &mut Lookup<'_>, now: Timestamp) -> Result<bool, ManageError> {
-    let stored = match records.get::<SweepRecord>(SweepRecord::ROW_ID) {
-        Ok(Some(stored)) => stored,
-        Ok(None) | Err(ReadError::Tampered { .. } | ReadError::KeyringBehind(_)) => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
+    let Some(stored) = believed(records.get::<SweepRecord>(SweepRecord::ROW_ID))? else { return Ok(false) };
     let after = stored.record.after.map(|key| key.to_string());
     let mut keys = Vec::new();
     records.store.scan(RowKind::Key, RowFilter::All { after: after.as_deref() }, &mut |row| {

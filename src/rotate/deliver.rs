@@ -3,13 +3,15 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::actor::Context;
-use crate::error::{ManageError, ReadError};
+use crate::error::ManageError;
 use crate::event::{Event, EventKind};
 use crate::lifecycle::{self, Family, Transition};
-use crate::records::{Records, StoredFamily};
-use crate::rotate::apply::{Committed, TickReport, commit, commit_as_of};
+use crate::outbox::Committed;
+use crate::records::{Records, StoredFamily, believed};
+use crate::rotate::apply::{commit, commit_as_of};
 use crate::rotate::lookup::Lookup;
 use crate::rotate::plan::{PlannedDelivery, family};
+use crate::rotate::report::TickReport;
 use crate::seal::SealedCopy;
 use crate::sink::{Handover, SecretSink, SinkError};
 use crate::store::Changeset;
@@ -68,12 +70,8 @@ fn lease(
     if lifecycle::take_lease(&mut after, now) != Some(version) || after == stored.family {
         return Ok(None);
     }
-    let copy = match records.get::<SealedCopy>(&SealedCopy::claim_row_id(key, version)) {
-        Ok(copy) => copy.and_then(|copy| copy.record.open(&records.keyring)),
-        Err(ReadError::Tampered { .. } | ReadError::KeyringBehind(_)) => None,
-        Err(error) => return Err(error.into()),
-    };
-    let Some(token) = copy else {
+    let copy = believed(records.get::<SealedCopy>(&SealedCopy::claim_row_id(key, version)))?;
+    let Some(token) = copy.and_then(|copy| copy.record.open(&records.keyring)) else {
         // What cannot be opened here is not a failure of the sink.
         report.faults += 1;
         return Ok(None);
@@ -81,7 +79,7 @@ fn lease(
     let mut changeset = Changeset::new(&records.keyring);
     stored.write(&after, &mut changeset);
     match commit(records, changeset, now)? {
-        Committed::Done => {
+        Committed::Done(_) => {
             let attempts = after.open_rotation().map_or(0, |open| open.attempts);
             report.retried += usize::from(attempts > 1);
             Ok(Some((after, token)))
@@ -122,7 +120,7 @@ fn settle(
             report.completed += usize::from(event.kind == EventKind::RotationCompleted);
             changeset.record(event);
         }
-        if let Committed::Done = commit_as_of(records, changeset, t)? {
+        if let Committed::Done(_) = commit_as_of(records, changeset, t)? {
             return Ok(());
         }
     }

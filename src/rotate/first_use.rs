@@ -5,8 +5,9 @@ use crate::error::{ManageError, ReadError};
 use crate::event::Event;
 use crate::id::{KeyId, VersionNo};
 use crate::lifecycle;
+use crate::outbox::Committed;
 use crate::records::Records;
-use crate::rotate::apply::{Committed, commit_as_of};
+use crate::rotate::apply::commit_as_of;
 use crate::rotate::lookup::Lookup;
 use crate::rotate::plan::family;
 use crate::store::{Changeset, StoreError};
@@ -70,7 +71,7 @@ fn record(
         events.for_each(|event| changeset.record(event));
     }
     Ok(match commit_as_of(records, changeset, t)? {
-        Committed::Done => Some(recorded),
+        Committed::Done(_) => Some(recorded),
         Committed::Conflict => None,
     })
 }

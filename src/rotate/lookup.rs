@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::due::{self, Outcome, Surroundings};
-use crate::error::{ManageError, ReadError};
+use crate::error::ManageError;
 use crate::id::{OwnerId, VersionNo};
 use crate::key::KeyRecord;
 use crate::lifecycle::{Family, Minted, RotationOrder, Silence, Transition};
 use crate::owner::OwnerRecord;
 use crate::policy::{DeploymentSettings, RotationPolicy};
-use crate::records::{Record as _, Records, Stored};
+use crate::records::{Record as _, Records, Stored, believed};
 use crate::store::{Changeset, UsageQuery, UsageWriter};
 use crate::time::Timestamp;
 
@@ -21,14 +21,6 @@ pub(crate) struct Lookup<'a> {
     owners: HashMap<OwnerId, Option<Stored<OwnerRecord>>>,
     writers: Option<Vec<UsageWriter>>,
     relied_on: HashSet<OwnerId>,
-}
-
-/// What cannot be believed is as good as absent here; a store that fails is not.
-fn believed<T>(read: Result<Option<T>, ReadError>) -> Result<Option<T>, ReadError> {
-    match read {
-        Err(ReadError::Tampered { .. } | ReadError::KeyringBehind(_)) => Ok(None),
-        read => read,
-    }
 }
 
 impl<'a> Lookup<'a> {

@@ -9,13 +9,14 @@ mod first_use;
 mod lookup;
 mod mint;
 mod plan;
+mod report;
 mod simulate;
 
-pub use apply::TickReport;
 pub(crate) use apply::tick;
 pub(crate) use deliver::deliver;
 pub(crate) use first_use::record_first_uses;
 pub(crate) use mint::mint;
 pub use plan::{ClockState, Plan, PlannedDelivery, Unsettled};
 pub(crate) use plan::{clock_state, next_due, plan};
+pub use report::TickReport;
 pub use simulate::{ClientBehaviour, Simulation};

@@ -14,7 +14,7 @@ use crate::id::{KeyId, RotationId, VersionNo};
 use crate::key::KeyRecord;
 use crate::lifecycle::{Family, RotationOrder, Transition};
 use crate::notification::Notification;
-use crate::records::{Record, Records, StoredFamily, read};
+use crate::records::{Record, Records, StoredFamily, believed, read};
 use crate::request::RequestRecord;
 use crate::rotate::lookup::Lookup;
 use crate::rotate::mint::blank;
@@ -39,6 +39,17 @@ pub enum ClockState {
         /// The high-water mark.
         mark: Timestamp,
     },
+}
+
+/// As a half-sentence: `the clock is before …`.
+impl fmt::Display for ClockState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steady => f.write_str("the clock is steady"),
+            Self::Behind { mark } => write!(f, "the clock is before {mark}"),
+            Self::Jumped { mark } => write!(f, "the clock jumped from {mark} and is to be confirmed"),
+        }
+    }
 }
 
 /// The farthest that the clock may be ahead of the mark without being confirmed.
@@ -105,19 +116,10 @@ pub struct Unsettled {
 /// A line for each event, and for what keeps a key waiting.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.clock {
-            ClockState::Steady => writeln!(f, "{}", self.at)?,
-            ClockState::Behind { mark } => {
-                return writeln!(f, "{}: nothing, the clock is before {mark}", self.at);
-            }
-            ClockState::Jumped { mark } => {
-                return writeln!(
-                    f,
-                    "{}: nothing, the clock jumped from {mark} and is to be confirmed",
-                    self.at
-                );
-            }
+        if self.clock != ClockState::Steady {
+            return writeln!(f, "{}: nothing, {}", self.at, self.clock);
         }
+        writeln!(f, "{}", self.at)?;
         for event in &self.events {
             write!(f, "  {}", event.kind)?;
             if let Some(key) = event.key {
@@ -248,13 +250,13 @@ fn due_keys(
             if page.len() == PAGE {
                 return ControlFlow::Break(());
             }
-            let key = read::<KeyRecord>(&row, &records.keyring).map(|stored| stored.record.id);
-            page.push((row.index.due_at.unwrap_or(t), row.id.to_owned(), key.ok()));
+            let key = read::<KeyRecord>(&row, &records.keyring).ok();
+            page.push((row.index.due_at.unwrap_or(t), row.id.to_owned(), key));
             ControlFlow::Continue(())
         })?;
         let exhausted = page.len() < PAGE;
         for (due, id, key) in page {
-            let family = key.map(|key| family(records, key)).transpose()?.flatten();
+            let family = key.map(|key| believed(records.family_of(key))).transpose()?.flatten();
             match family {
                 None => found.faults += 1,
                 Some(_) if found.keys.len() == limit => {
@@ -315,12 +317,8 @@ pub(crate) fn next_due(records: &Records, t: Timestamp) -> Result<Option<Timesta
 }
 
 /// A due key, if it can still be had.
-pub(crate) fn family(records: &Records, key: KeyId) -> Result<Option<StoredFamily>, ManageError> {
-    match records.family(key) {
-        Ok(family) => Ok(family),
-        Err(ReadError::Tampered { .. } | ReadError::KeyringBehind(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+pub(crate) fn family(records: &Records, key: KeyId) -> Result<Option<StoredFamily>, ReadError> {
+    believed(records.family(key))
 }
 
 /// What `tick(now)` would attempt; nothing is written.

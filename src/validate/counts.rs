@@ -134,13 +134,17 @@ impl Counts {
 
     /// Hands all counts to the store, in one batch, which also tells that there are no more of before `now`; when the store
     /// fails, the batch is kept for the next time. Tells how many versions were counted.
+    ///
+    /// `first` records the first uses that were seen. It is called before the counts that tell of them are handed over:
+    /// whoever dies in between leaves no use behind that nobody records.
     pub(crate) fn flush(
         &self,
         follower: &Follower,
         store: &dyn KeyStore,
         now: Timestamp,
+        first: impl FnMut(),
     ) -> Result<usize, StoreError> {
-        self.flush_with(follower, store, now, |_, _| true)
+        self.flush_with(follower, store, now, first, |_, _| true)
     }
 
     /// The same for the last time. A writer that has nothing to tell and never had is not heard of.
@@ -149,8 +153,9 @@ impl Counts {
         follower: &Follower,
         store: &dyn KeyStore,
         now: Timestamp,
+        first: impl FnMut(),
     ) -> Result<usize, StoreError> {
-        self.flush_with(follower, store, now, |outgoing, entries| {
+        self.flush_with(follower, store, now, first, |outgoing, entries| {
             let is_known = outgoing.sequence > 0 && !outgoing.ended;
             outgoing.ended = true;
             is_known || !entries.is_empty()
@@ -162,11 +167,14 @@ impl Counts {
         follower: &Follower,
         store: &dyn KeyStore,
         now: Timestamp,
+        mut first: impl FnMut(),
         is_needed: impl FnOnce(&mut Outgoing, &[UsageEntry]) -> bool,
     ) -> Result<usize, StoreError> {
         let mut outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
+        first();
         let before = outgoing.hand_over(store)?;
         let entries = self.take(follower);
+        first();
         if !is_needed(&mut outgoing, &entries) {
             return Ok(before);
         }

@@ -320,7 +320,9 @@ impl Inner {
             return Err(Denial::UNKNOWN);
         }
         let mut marked = Marked::default();
-        marks.iter().for_each(|marks| marked.add(marks.as_ref(), key, version, owner.id));
+        for marks in marks.iter().flatten() {
+            marked.add(marks, key, version, owner.id);
+        }
         if marked.revoked {
             return Err(view.denied(DenialReason::Revoked));
         }

@@ -69,8 +69,7 @@ pub(crate) struct Marked {
 
 impl Marked {
     /// Adds what a snapshot says.
-    pub(crate) fn add(&mut self, marks: Option<&Snapshot>, key: KeyId, version: VersionNo, owner: OwnerId) {
-        let Some(marks) = marks else { return };
+    pub(crate) fn add(&mut self, marks: &Snapshot, key: KeyId, version: VersionNo, owner: OwnerId) {
         let revoking =
             [Mark::Version(key, version), Mark::Key(key), Mark::Replaced(key), Mark::OwnersKeys(owner)];
         self.revoked |= revoking.iter().any(|mark| marks.contains(mark));

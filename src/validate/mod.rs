@@ -265,8 +265,10 @@ impl Inner {
     }
 
     fn flush(&self) -> Result<usize, StoreError> {
-        let counted = self.counts.flush(&self.follower, &*self.records.store, self.now());
-        let (used, leased) = (self.record_first_uses(), self.lease());
+        let mut used = Ok(());
+        let first = || used = self.record_first_uses();
+        let counted = self.counts.flush(&self.follower, &*self.records.store, self.now(), first);
+        let leased = self.lease();
         counted.and_then(|counted| used.and(leased).map(|()| counted))
     }
 
@@ -289,9 +291,11 @@ impl Inner {
     }
 
     fn finish(&self) -> Result<(), StoreError> {
-        let counted = self.counts.finish(&self.follower, &*self.records.store, self.now());
-        let counted = counted.and_then(|counted| self.record_first_uses().map(|()| counted));
-        quotas::give_back(&self.follower, &self.records).and(counted.map(drop))
+        let mut used = Ok(());
+        let first = || used = self.record_first_uses();
+        let counted = self.counts.finish(&self.follower, &*self.records.store, self.now(), first);
+        let left = quotas::give_back(&self.follower, &self.records);
+        left.and(counted.map(drop)).and(used)
     }
 }
 

@@ -36,6 +36,7 @@ pub(crate) struct Hooked {
     before_commit: Mutex<Option<Hook>>,
     before_feed: Mutex<Option<Hook>>,
     after_stamp: Mutex<Option<Hook>>,
+    before_versions: Mutex<Option<Hook>>,
     row_edit: Mutex<Option<RowEdit>>,
     audit_edit: Mutex<Option<AuditEdit>>,
 }
@@ -77,6 +78,11 @@ impl Hooked {
     /// Called once when the next stamp was read, before it is told.
     pub(crate) fn after_stamp(&self, hook: impl FnOnce() + Send + 'static) {
         *self.after_stamp.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// Called once before the versions of a key are read next.
+    pub(crate) fn before_versions(&self, hook: impl FnOnce() + Send + 'static) {
+        *self.before_versions.lock().unwrap() = Some(Box::new(hook));
     }
 
     /// Shows every row as this leaves it.
@@ -135,6 +141,12 @@ impl KeyStore for Hooked {
         each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         self.count("scan");
+        if matches!((kind, filter), (RowKind::Version, RowFilter::Parent(_))) {
+            let hook = self.before_versions.lock().unwrap().take();
+            if let Some(hook) = hook {
+                hook();
+            }
+        }
         self.inner.scan(kind, filter, &mut |row| self.shown(row, &mut *each))
     }
     fn feed(

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyrota::{
-    Actor, Claim, ClaimId, Delivery, Handover, Notification, RotationPolicy, SecretSink, SinkError,
+    Actor, AuditFilter, Claim, ClaimId, Claimant, Delivery, EventKind, Handover, Notification,
+    NotificationKind, RotationPolicy, SecretSink, Severity, SinkError,
 };
 
 use crate::common::{at, day, new_key};
@@ -59,6 +60,45 @@ fn a_rotation_by_itself_tells_until_when_to_claim_and_when_the_old_version_leave
         pass_to(&bed, "2027-03-29");
         let lines = story(&bed);
         assert!(lines.contains(&"rotation_completed v2".to_owned()), "{lines:?}");
+    });
+}
+
+#[test]
+fn a_claim_is_told_with_who_claimed_and_from_where() {
+    on_both(|bed| {
+        let issued = [(); 2].map(|()| bed.root().issue(new_key("ci").auto_rotation(true)).unwrap());
+        pass_to(&bed, "2027-03-26");
+        bed.ear.forget();
+        let source = "203.0.113.9".parse::<std::net::IpAddr>().unwrap();
+        let id = |text: &str| ClaimId::new(format!("{text:-<16}")).unwrap();
+        let [held, owned] = &issued;
+        let act = || bed.keys.by(Actor::service("api"));
+        act().claim(Claim::with_token(held.token.expose(), id("held")).from(source)).unwrap();
+        assert!(act().claim(Claim::with_token(held.token.expose(), id("thief"))).is_err());
+        act().claim(Claim::for_owner(owned.key, id("owned")).from(source)).unwrap();
+        assert!(act().claim(Claim::for_owner(owned.key, id("again"))).is_err());
+        bed.tick();
+        let told = bed.ear.heard();
+        let facts = |key, kind| {
+            let one = told.iter().find(|told| told.key == Some(key) && told.kind == kind).unwrap();
+            (one.severity, one.claimant.unwrap(), one.source, one.old_fingerprint)
+        };
+        let first = bed.keys.get(held.key).unwrap().versions[0].fingerprint;
+        let (claimed, conflict) = (NotificationKind::RotationClaimed, NotificationKind::ClaimConflict);
+        let (holder, owner) = (Claimant::Holder, Claimant::Owner);
+        assert_eq!(facts(held.key, claimed), (Severity::Warning, holder, Some(source), Some(first)));
+        assert_eq!(facts(held.key, conflict), (Severity::Critical, holder, None, Some(first)));
+        assert_eq!(facts(owned.key, claimed), (Severity::Info, owner, Some(source), None));
+        assert_eq!(facts(owned.key, conflict), (Severity::Critical, owner, None, None));
+        let line = told.iter().find(|told| told.kind == claimed && told.key == Some(held.key)).unwrap();
+        let claimed_by = ", claimed by whoever holds the old one from 203.0.113.9, by service api";
+        assert!(line.to_string().ends_with(claimed_by), "{line}");
+        let json = line.to_json();
+        assert!(json.contains(r#""claimant":"holder","source":"203.0.113.9""#), "{json}");
+        // What is told is what the audit log has.
+        let entries = bed.keys.audit(&AuditFilter::all().key(owned.key), 100).unwrap();
+        let entry = entries.iter().find(|entry| entry.event.kind == EventKind::VersionClaimed).unwrap();
+        assert_eq!((entry.event.claimant, entry.event.source), (Some(owner), Some(source)));
     });
 }
 

@@ -190,7 +190,66 @@ fn a_key_that_was_never_used_in_seven_days_is_told_once() {
         let told = heard("2027-01-08 00:01");
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!((told[0].0, told[0].1.as_str()), (NotificationKind::Unused, "unused"));
-        assert_eq!(heard("2027-01-20"), []);
+        assert_eq!(heard("2027-01-20").len(), 1, "the one whose window began late");
+        assert_eq!(heard("2027-01-30"), []);
+    });
+}
+
+#[test]
+fn a_key_whose_window_begins_late_is_told_as_unused_seven_days_after_that_and_once() {
+    on_both(|bed| {
+        let validator = bed.keys.validator().unwrap();
+        let from = |name: &str, day: &str| bed.root().issue(new_key(name).not_before(at(day))).unwrap();
+        from("soon", "2027-01-05");
+        let used = from("used", "2027-01-05");
+        let revoked = from("revoked", "2027-01-05").key;
+        from("much later", "2027-02-20");
+        bed.tick();
+        let unused = |time: &str| {
+            bed.clock.set(at(time));
+            let plan = bed.keys.plan(at(time)).unwrap().notices.len();
+            bed.ear.forget();
+            let report = bed.tick();
+            let told: Vec<_> =
+                bed.ear.heard().into_iter().map(|told| told.name.unwrap().as_str().to_owned()).collect();
+            assert_eq!(told.len(), plan, "{told:?}");
+            (told, report.next_due)
+        };
+        assert_eq!(unused("2027-01-08 00:01").0, [""; 0]);
+        validator.validate(used.token.expose()).unwrap();
+        validator.flush().unwrap();
+        bed.root().revoke(revoked).unwrap();
+        bed.tick();
+        let (told, next) = unused("2027-01-11 23:59");
+        assert_eq!((told, next), (vec![], Some(at("2027-01-12"))));
+        assert_eq!(unused("2027-01-12").0, ["soon"]);
+        assert_eq!(unused("2027-01-12").0, [""; 0]);
+        unused("2027-02-10");
+        assert_eq!(unused("2027-03-09").0, ["much later"], "late rather than never");
+        assert_eq!(unused("2027-03-10").0, [""; 0]);
+    });
+}
+
+#[test]
+fn what_came_while_nobody_ticked_is_told_late_also_by_the_first_tick_of_all() {
+    on_both_places(|place| {
+        let (clock, ear) = (keyrota::ManualClock::new(at(START)), Ear::new());
+        let keys = keyrota::KeyManager::builder(place.open(), keyring())
+            .clock(clock.clone())
+            .channel("ops", ear.clone())
+            .open()
+            .unwrap();
+        let issue = |new: NewKey| keys.by(keyrota::Actor::operator("root")).issue(new).unwrap();
+        issue(new_key("unused"));
+        issue(new_key("ends").until(at("2027-01-28")));
+        clock.set(at("2027-01-22"));
+        while keys.tick().unwrap().more {}
+        let mut told = ear.lines();
+        told.retain(|line| !line.starts_with("issued"));
+        told.sort();
+        assert_eq!(told, ["expiring v1 168h", "unused v1", "unused v1"]);
+        while keys.tick().unwrap().more {}
+        assert_eq!(ear.lines(), [""; 0]);
     });
 }
 
@@ -295,16 +354,124 @@ fn a_tick_that_has_nothing_left_to_do_writes_nothing_the_next_time() {
 }
 
 #[test]
+fn a_policy_says_when_it_is_warned_whatever_the_process_that_ticks_was_built_with() {
+    on_both_places(|place| {
+        let clock = keyrota::ManualClock::new(at(START));
+        let ears = [Ear::new(), Ear::new()];
+        let open = |warnings: &[Duration], ear: &Ear| {
+            keyrota::KeyManager::builder(place.open(), keyring())
+                .clock(clock.clone())
+                .expiry_warnings(warnings.iter().copied())
+                .filtered_channel(
+                    "ops",
+                    keyrota::ChannelFilter::all().kinds([NotificationKind::Expiring]),
+                    ear.clone(),
+                )
+                .open()
+                .unwrap()
+        };
+        // The first one founds the store; what the second one is built with is not asked any more.
+        let hosts = [open(&[2 * HOUR, 30 * DAY], &ears[0]), open(&[5 * DAY], &ears[1])];
+        let root = |host: usize| hosts[host].by(keyrota::Actor::operator("root"));
+        let policy = |warnings: &[Duration]| {
+            RotationPolicy::builder().warnings(warnings.iter().copied()).build().unwrap()
+        };
+        root(1).issue(new_key("by the deployment")).unwrap();
+        root(0).issue(new_key("its own").policy(policy(&[10 * DAY]))).unwrap();
+        root(0).issue(new_key("silent").policy(policy(&[]))).unwrap();
+        let edited = root(0).issue(new_key("edited")).unwrap().key;
+        let short = policy(&[10 * DAY]).to_builder().lifetime(3 * DAY).build().unwrap();
+        root(1).issue(new_key("short").policy(short)).unwrap();
+        let mut told = Vec::new();
+        for hour in (0..90 * 24).step_by(12).chain([90 * 24 - 2]) {
+            if hour == 48 {
+                root(1)
+                    .edit(keyrota::EditKey::of(edited).policy(Some(policy(&[3 * DAY, 45 * DAY]))))
+                    .unwrap();
+            }
+            clock.set(at(START).plus(hour * HOUR).unwrap());
+            // Now the one ticks, now the other.
+            while hosts[(hour / 12 % 2) as usize].tick().unwrap().more {}
+            for heard in ears.iter().flat_map(|ear| ear.heard()) {
+                let days = heard.threshold.unwrap().as_secs() / 3_600;
+                told.push(format!("{hour} {} {days}h", heard.name.unwrap().as_str()));
+            }
+            ears.iter().for_each(Ear::forget);
+        }
+        told.sort_by_key(|line| line.split_once(' ').unwrap().0.parse::<u32>().unwrap());
+        assert_eq!(
+            told,
+            [
+                "0 short 240h",
+                "1080 edited 1080h",
+                "1440 by the deployment 720h",
+                "1920 its own 240h",
+                "2088 edited 72h",
+                "2158 by the deployment 2h",
+            ]
+        );
+    });
+}
+
+#[test]
+fn warnings_that_the_deployment_changes_are_those_of_every_key_without_a_policy_of_its_own() {
+    on_both(|bed| {
+        issue(&bed, new_key("ci"));
+        bed.at("2027-01-20");
+        let policy = RotationPolicy::builder().warnings([20 * DAY]).build().unwrap();
+        bed.root().set_policy(policy).unwrap();
+        bed.at("2027-02-15");
+        bed.ear.forget();
+        assert_eq!(bed.at("2027-03-11"), [""; 0]);
+        assert_eq!(bed.at("2027-03-12"), ["expiring v1 480h"]);
+        for day in ["2027-03-25", "2027-03-31"] {
+            assert_eq!(bed.at(day), [""; 0], "{day}: the deployment asks for no other any more");
+        }
+    });
+}
+
+#[test]
+fn an_edited_row_silences_the_deployment_s_warnings_not() {
+    let memory = keyrota::MemoryStore::new();
+    let bed = Bed::new(Place::Memory(memory.clone()));
+    bed.root().issue(new_key("ci")).unwrap();
+    let hooked = crate::crash::Editing::over(memory, |row| {
+        if row.kind == keyrota::RowKind::Outbox && row.id == "~warnings" {
+            row.body = br#"{"since":{}}"#.to_vec();
+        }
+    });
+    let ear = Ear::new();
+    let kinds = keyrota::ChannelFilter::all().kinds([NotificationKind::Expiring]);
+    let keys = keyrota::KeyManager::builder(hooked, keyring())
+        .clock(bed.clock.clone())
+        .filtered_channel("ops", kinds, ear.clone())
+        .open()
+        .unwrap();
+    for day in ["2027-01-20", "2027-02-15", "2027-03-10", "2027-03-25", "2027-03-31"] {
+        bed.clock.set(at(day));
+        while keys.tick().unwrap().more {}
+    }
+    assert_eq!(ear.lines(), ["expiring v1 168h", "expiring v1 24h"]);
+}
+
+#[test]
+fn more_warnings_than_a_policy_has_are_refused_when_the_store_is_opened() {
+    let place = Place::memory();
+    let warnings = (1..=5).map(|days| days * DAY);
+    let opened = keyrota::KeyManager::builder(place.open(), keyring()).expiry_warnings(warnings).open();
+    assert!(matches!(opened, Err(keyrota::OpenError::Policy(keyrota::PolicyError::Warnings))));
+    assert!(place.open().head().unwrap().is_none(), "nothing was founded");
+}
+
+#[test]
 fn other_warnings_can_be_asked_for_and_none() {
     let bed = Bed::new(Place::memory());
-    let open = |warnings: &[Duration]| {
-        bed.builder()
-            .expiry_warnings(warnings.iter().copied())
-            .channel("ops", bed.ear.clone())
-            .open()
-            .unwrap()
+    let keys = bed.builder().channel("ops", bed.ear.clone()).open().unwrap();
+    let warn = |warnings: &[Duration]| {
+        let policy = RotationPolicy::builder().warnings(warnings.iter().copied()).build().unwrap();
+        bed.root().set_policy(policy).unwrap();
     };
-    let keys = open(&[2 * HOUR, 30 * DAY]);
+    warn(&[2 * HOUR, 30 * DAY]);
     keys.tick().unwrap();
     keys.by(keyrota::Actor::operator("root")).issue(new_key("ci")).unwrap();
     let mut lines = Vec::new();
@@ -314,7 +481,7 @@ fn other_warnings_can_be_asked_for_and_none() {
         lines.extend(bed.ear.lines());
     }
     assert_eq!(lines, ["issued v1", "unused v1", "expiring v1 720h", "expiring v1 2h", "expired v1"]);
-    let keys = open(&[]);
+    warn(&[]);
     keys.by(keyrota::Actor::operator("root")).issue(new_key("ci").lifetime(2 * DAY)).unwrap();
     for hours in 0..48u32 {
         bed.clock.advance(HOUR).unwrap();

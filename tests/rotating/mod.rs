@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use keyrota::{
-    Claim, ClaimId, ClaimedKey, Clock as _, Handover, KeyId, KeyStore, LifecycleError, ManageError, NewKey,
+    Claim, ClaimId, Clock as _, Handover, KeyId, KeyStore, LifecycleError, ManageError, NewKey,
     RotationRecord, RowFilter, RowKind, SecretSink, SecretToken, SinkError, Validator,
 };
 
@@ -266,7 +266,11 @@ impl Timeline {
         });
     }
 
-    fn claimed(&mut self, id: &str, claim: impl FnOnce(&Bed, KeyId) -> Result<ClaimedKey, ManageError>) {
+    fn claimed(
+        &mut self,
+        id: &str,
+        claim: impl FnOnce(&Bed, KeyId) -> Result<keyrota::RotatedKey, ManageError>,
+    ) {
         self.act(&format!("claim {id:?}"), |bed, key| claim(bed, key).map(|claimed| Some(claimed.token)));
     }
 

@@ -13,6 +13,8 @@ SELECT
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.issued_at') / 1000000, 'unixepoch') AS issued_at,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.hard_end') / 1000000, 'unixepoch') AS hard_end,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.revoked_at') / 1000000, 'unixepoch') AS revoked_at,
+    coalesce(json_extract(json, '$.rotates'), 0) AS rotates,
+    coalesce(json_extract(json, '$.lapsed'), 0) AS lapsed,
     json_extract(json, '$.open_rotation') AS open_rotation,
     json_extract(json, '$.metadata') AS metadata,
     strftime('%Y-%m-%dT%H:%M:%SZ', ends_at / 1000000, 'unixepoch') AS ends_at,
@@ -32,8 +34,11 @@ SELECT
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.issued_at') / 1000000, 'unixepoch') AS issued_at,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.not_before') / 1000000, 'unixepoch') AS not_before,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.expires_at') / 1000000, 'unixepoch') AS expires_at,
+    strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.offered_at') / 1000000, 'unixepoch') AS offered_at,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.delivered_at') / 1000000, 'unixepoch') AS delivered_at,
+    json_extract(json, '$.claimed_by') AS claimed_by,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.activated_at') / 1000000, 'unixepoch') AS activated_at,
+    strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.first_used_at') / 1000000, 'unixepoch') AS first_used_at,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.deprecated_at') / 1000000, 'unixepoch') AS deprecated_at,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.grace_end') / 1000000, 'unixepoch') AS grace_end,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.ended_at') / 1000000, 'unixepoch') AS ended_at,
@@ -47,9 +52,18 @@ SELECT
     json_extract(json, '$.status') AS status,
     json_extract(json, '$.old') AS old_version,
     json_extract(json, '$.new') AS new_version,
+    json_extract(json, '$.leaving') AS leaving_version,
+    json_extract(json, '$.failure') AS failure,
+    json_extract(json, '$.delivery') AS delivery,
+    coalesce(json_extract(json, '$.attempts'), 0) AS attempts,
     json_extract(json, '$.actor.name') AS actor,
     json_extract(json, '$.reason') AS reason,
+    strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.due_at') / 1000000, 'unixepoch') AS due_at,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.started_at') / 1000000, 'unixepoch') AS started_at,
+    strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.claim_by') / 1000000, 'unixepoch') AS claim_by,
+    strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.next_put_at') / 1000000, 'unixepoch') AS next_put_at,
+    strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.delivered_at') / 1000000, 'unixepoch') AS delivered_at,
+    strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.grace_end') / 1000000, 'unixepoch') AS grace_end,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.finished_at') / 1000000, 'unixepoch') AS finished_at,
     revision
 FROM (SELECT *, CASE WHEN json_valid(body) THEN body END AS json FROM row WHERE kind = 6);
@@ -70,6 +84,8 @@ SELECT
     json_extract(json, '$.new_fingerprint') AS new_fingerprint,
     json_extract(json, '$.end_reason') AS end_reason,
     strftime('%Y-%m-%dT%H:%M:%SZ', json_extract(json, '$.until') / 1000000, 'unixepoch') AS until,
+    json_extract(json, '$.claimant') AS claimant,
+    json_extract(json, '$.source') AS source,
     json_extract(json, '$.subject') AS subject
 FROM (SELECT *, CASE WHEN json_valid(body) THEN body END AS json FROM audit);
 

@@ -49,7 +49,7 @@ fn full() -> Fixture {
     let json = json!({
         "id": key, "owner": "ada", "name": "ci", "prefix": "acme", "scopes": ["orders:read"], "role": "reader",
         "metadata": {"team": 1}, "issued_at": TIME, "never_expires": true, "hard_end": TIME, "revoked_at": TIME,
-        "open_rotation": rotation,
+        "open_rotation": rotation, "rotates": true, "lapsed": true,
         "limits": {"rates": [{"uses": 60, "span_us": 60_000_000}], "quota": {"uses": 9, "refill": "daily"}},
         "networks": ["192.0.2.0/24"],
     });
@@ -60,15 +60,18 @@ fn full() -> Fixture {
         "key": key, "number": 3, "locator": "AbCdEfGhIjKl",
         "digest": {"scheme": "hmac_sha256", "generation": 1, "value": DIGEST},
         "fingerprint": "fp_0123456789abcdef", "stage": "ended", "issued_at": TIME, "not_before": TIME,
-        "expires_at": TIME, "offered_at": TIME, "delivered_at": TIME, "activated_at": TIME, "deprecated_at": TIME,
-        "grace_end": TIME, "compromised": true, "ended_at": TIME, "end_reason": "revoked",
+        "expires_at": TIME, "offered_at": TIME, "claimed_by": 2, "first_used_at": TIME, "delivered_at": TIME,
+        "activated_at": TIME, "deprecated_at": TIME, "grace_end": TIME, "compromised": true, "ended_at": TIME, "end_reason": "revoked",
     });
     record::<VersionRecord>(&json);
     insert(RowKind::Version, &format!("{key}/3"), &json);
 
     let json = json!({
-        "id": rotation, "key": key, "old": 2, "new": 3, "status": "completed",
-        "actor": {"kind": "operator", "name": "root"}, "reason": "leaked", "started_at": TIME, "finished_at": TIME,
+        "id": rotation, "key": key, "old": 2, "new": 3, "leaving": 1, "status": "failed",
+        "delivery": {"sealed": {"claimant": "holder"}}, "actor": {"kind": "operator", "name": "root"},
+        "reason": "leaked", "due_at": TIME, "started_at": TIME, "claim_by": TIME, "delivered_at": TIME,
+        "grace_end": TIME, "lagging_at": TIME, "finished_at": TIME, "failure": "unclaimed", "attempts": 3,
+        "next_put_at": TIME, "lease": {"taken_at": TIME, "until": TIME},
     });
     record::<RotationRecord>(&json);
     insert(RowKind::Rotation, &rotation, &json);
@@ -89,7 +92,8 @@ fn full() -> Fixture {
         "at": TIME, "kind": "key_rotation", "actor": {"kind": "operator", "name": "root"}, "reason": "leaked",
         "request": "req-1", "key": key, "owner": "ada", "version": 3, "rotation": rotation,
         "old_fingerprint": "fp_0123456789abcdef", "new_fingerprint": "fp_0123456789abcdef",
-        "end_reason": "retired", "until": TIME, "subject": "reader",
+        "end_reason": "retired", "until": TIME, "claimant": "holder", "source": "192.0.2.7",
+        "subject": "reader",
     }));
     fixture.commit(|changeset| changeset.record(event)).unwrap();
 
@@ -121,7 +125,7 @@ fn every_column_of_every_view_finds_its_field_where_the_schema_is_not_trusted() 
         for (at, column) in columns.iter().enumerate() {
             let value: Value = row.get(at).unwrap();
             assert_ne!(value, Value::Null, "{view}.{column}");
-            let times = ["at", "until", "hard_end", "grace_end", "not_before", "last_used"];
+            let times = ["at", "until", "hard_end", "grace_end", "claim_by", "not_before", "last_used"];
             let is_time = column.ends_with("_at") || times.contains(&&**column);
             let shown = format!("{value:?}");
             assert_eq!(shown.contains("2027-01-01T00:00:00Z"), is_time, "{view}.{column}");
