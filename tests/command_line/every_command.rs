@@ -151,12 +151,20 @@ fn a_successor_is_made_by_the_tick_and_claimed() {
     let valid = stage.json_with(&["validate"], &token);
     assert!(text(&valid["successor"]["claim_by"]).ends_with('Z'), "{valid}");
 
+    let waiting = stage.json(&["waiting"]);
+    assert_eq!(
+        (&waiting["waiting"][0]["key_id"], &waiting["waiting"][0]["claimant"]),
+        (&key.as_str().into(), &"holder".into())
+    );
+
     let claim = ["claim", "--claim-id-file", "claim.id"];
     let (first, again) = (stage.json_with(&claim, &token), stage.json_with(&claim, &token));
     assert_eq!(first, again, "the same claim shows the same successor");
     assert_eq!((stage.mode("claim.id"), &first["version"]), (0o600, &2.into()));
     stage.run_with(&["claim"], &token).failed(1, "claimed");
     stage.json_with(&["validate"], &text(&first["token"]));
+
+    assert_eq!(stage.json(&["waiting"])["waiting"], serde_json::json!([]));
 
     let (owned, _) = stage.issue(AT_ONCE);
     stage.json(&["tick"]);

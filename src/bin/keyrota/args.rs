@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Rotate(rotate::Rotate),
     /// Take over the successor that waits, by the current token or for the key's owner
     Claim(claim::Claim),
+    /// List the successors that wait to be claimed
+    Waiting(claim::Waiting),
     /// Rotate a key at a later time
     Schedule(schedule::Schedule),
     /// Withdraw a rotation whose successor is not active yet

@@ -1,15 +1,17 @@
-//! `claim`: the successor that waits.
+//! `claim`, the successor that waits, and `waiting`, all that wait.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use keyrota::{Claim as Claiming, ClaimId, KeyId};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::failure::{Done, Failure};
-use crate::out::Out;
+use crate::out::{self, Out};
 use crate::place::Place;
+use crate::table::Table;
 use crate::terminal::read_token;
 use crate::token::{TokenOut, private_file};
 
@@ -56,6 +58,45 @@ impl Claim {
             None => "rotate the key, and give --claim-id-file the next time".to_owned(),
         };
         reserved.show(out, claimed, &again)
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  keyrota waiting
+
+JSON: {\"waiting\": [{\"key_id\", \"name\", \"owner\", \"rotation\", \"version\", \"claimant\", \"since\", \"claim_by\", \"current\",
+       \"current_ends_at\"} …], \"next\"}; `next` goes to --after")]
+pub(crate) struct Waiting {
+    /// After this key, for the next page
+    #[arg(long, value_name = "KEY_ID")]
+    after: Option<KeyId>,
+    /// How many: up to 1000
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+}
+
+impl Waiting {
+    pub(crate) fn run(&self, place: &Place, out: &mut Out) -> Done {
+        let page = place.keys()?.waiting_claims(self.after, self.limit)?;
+        out.answer(&json!({ "waiting": page.claims, "next": page.next }), |out| {
+            let mut table =
+                Table::new(["key_id", "owner…", "name…", "version", "claimant", "claim by", "old one ends"]);
+            for waits in &page.claims {
+                table.row([
+                    waits.key.to_string(),
+                    waits.owner.to_string(),
+                    waits.name.to_string(),
+                    waits.version.to_string(),
+                    waits.claimant.to_string(),
+                    out::time(waits.claim_by),
+                    out::time_or(waits.current_ends_at, ""),
+                ]);
+            }
+            if page.claims.is_empty() { out.line("nothing waits") } else { out.table(&table) }?;
+            page.next.map_or(Ok(()), |next| out.line(&format!("more: --after {next}")))
+        })
     }
 }
 

@@ -87,6 +87,7 @@ fn run(arguments: &Arguments, out: &mut Out) -> Done {
         Command::Edit(args) => args.run(place, out),
         Command::Rotate(args) => args.run(place, out),
         Command::Claim(args) => args.run(place, out),
+        Command::Waiting(args) => args.run(place, out),
         Command::Schedule(args) => args.run(place, out),
         Command::Cancel(args) => args.run(place, out),
         Command::Deprecate(args) => args.run(place, out),

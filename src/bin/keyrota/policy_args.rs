@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use keyrota::{ClaimBy, ClockStart, Delivery, Retirement, RotationPolicy};
+use keyrota::{Claimant, ClockStart, Delivery, Retirement, RotationPolicy};
 
 use crate::failure::{Done, usage};
 use crate::values;
@@ -144,8 +144,8 @@ impl PolicyArgs {
         }
         if let Some(delivery) = self.delivery {
             policy = policy.delivery(match delivery {
-                HandOver::Sealed => Delivery::Sealed { claim_by: ClaimBy::Holder },
-                HandOver::SealedForOwner => Delivery::Sealed { claim_by: ClaimBy::Owner },
+                HandOver::Sealed => Delivery::Sealed { claimant: Claimant::Holder },
+                HandOver::SealedForOwner => Delivery::Sealed { claimant: Claimant::Owner },
                 HandOver::Announce => Delivery::Announce,
                 HandOver::Sink => Delivery::Sink,
             });

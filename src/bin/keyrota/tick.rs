@@ -22,7 +22,7 @@ Keys whose successors go into a sink are left to the process that has it.
 
 JSON: {\"ticks\", \"at\", \"clock\", \"started\", \"offered\", \"activated\", \"failed\", \"lapsed\", \"retried\", \"expired\",
        \"retired\", \"completed\", \"cleaned\", \"rolled_up\", \"noticed\", \"notified\", \"dead\", \"dropped\", \"deferred\",
-       \"faults\", \"next_due\", \"more\"}; numbers are the sums of all ticks. Exit code 1 where the clock is not believed")]
+       \"faults\", \"next_due\", \"more\"}; counts are the sums of all ticks. Exit code 1 where the clock is not believed")]
 pub(crate) struct Tick {
     /// Tick once only
     #[arg(long)]
@@ -32,26 +32,28 @@ pub(crate) struct Tick {
     confirm_clock: bool,
 }
 
-/// The counts of a report, each with its name in the answer and for people.
-fn counts(report: &TickReport) -> [(&'static str, &'static str, usize); 16] {
-    [
-        ("started", "rotations begun", report.started),
-        ("offered", "offered to the sink", report.offered),
-        ("activated", "successors activated", report.activated),
-        ("failed", "rotations failed", report.failed),
-        ("lapsed", "keys lapsed", report.lapsed),
-        ("retried", "deliveries tried again", report.retried),
-        ("expired", "versions expired", report.expired),
-        ("retired", "versions retired", report.retired),
-        ("completed", "rotations completed", report.completed),
-        ("cleaned", "leftovers removed", report.cleaned),
-        ("rolled_up", "counts rolled up", report.rolled_up),
-        ("noticed", "notices", report.noticed),
-        ("notified", "told", report.notified),
-        ("dead", "dead letters", report.dead),
-        ("dropped", "notifications dropped", report.dropped),
-        ("faults", "edited rows left alone", report.faults),
-    ]
+/// Adds what a further tick did: its counts to the sums, and all else in place of what was.
+fn add(sums: &mut Map<String, Value>, report: &TickReport) -> Done {
+    const TIMES: &[&str] = &["at", "next_due"];
+    let Value::Object(fields) = out::json(report)? else { return Ok(()) };
+    for (name, value) in fields {
+        let sum = sums.entry(name.clone()).or_insert(Value::Null);
+        *sum = match (sum.as_u64(), value.as_u64()) {
+            (Some(before), Some(more)) if !TIMES.contains(&name.as_str()) => json!(before + more),
+            _ => value,
+        };
+    }
+    Ok(())
+}
+
+/// The counts above nothing, for people.
+fn counts(sums: &Map<String, Value>) -> String {
+    let counted = sums.iter().filter(|(name, _)| !["at", "next_due", "ticks"].contains(&name.as_str()));
+    let told = counted.filter_map(|(name, count)| match count.as_u64() {
+        Some(1..) => Some(format!("{} {count}", name.replace('_', " "))),
+        _ => None,
+    });
+    told.collect::<Vec<_>>().join(", ")
 }
 
 /// A confirmation takes the clock as it is, a little after it was asked.
@@ -67,39 +69,23 @@ impl Tick {
             confirm_clock(&keys, place)?;
         }
         let mut progress = Progress::new(place);
-        let mut report = keys.tick()?;
-        let mut sums = counts(&report);
-        let mut ticks = 1_usize;
+        let (mut report, mut sums, mut ticks) = (keys.tick()?, Map::new(), 1_usize);
+        add(&mut sums, &report)?;
         while report.more && !self.once {
-            let done: usize = sums.iter().map(|(_, _, count)| count).sum();
-            progress.say(&format!("tick {ticks}: {done} done"));
+            progress.say(&format!("tick {ticks}: {}", counts(&sums)));
             report = keys.tick()?;
             ticks += 1;
-            for (sum, (_, _, count)) in sums.iter_mut().zip(counts(&report)) {
-                sum.2 += count;
-            }
+            add(&mut sums, &report)?;
         }
         drop(progress);
-        let mut answer: Map<String, Value> =
-            sums.iter().map(|(name, _, count)| ((*name).to_owned(), json!(count))).collect();
-        let rest = json!({
-            "ticks": ticks, "at": report.at, "clock": report.clock, "deferred": report.deferred,
-            "next_due": report.next_due, "more": report.more,
-        });
-        if let Value::Object(rest) = rest {
-            answer.extend(rest);
-        }
-        out.answer(&Value::Object(answer), |out| {
-            let done = sums.iter().filter(|(_, _, count)| *count > 0);
-            let mut fields: Vec<_> = done.map(|(_, name, count)| (*name, count.to_string())).collect();
-            if fields.is_empty() {
-                fields.push(("done", "nothing was due".to_owned()));
-            }
-            if report.deferred > 0 {
-                fields.push(("left for later", report.deferred.to_string()));
-            }
-            fields.push(("next due", out::time_or(report.next_due, "nothing")));
-            out.fields(&fields)
+        sums.insert("ticks".to_owned(), json!(ticks));
+        let done = counts(&sums);
+        out.answer(&Value::Object(sums), |out| {
+            out.fields(&[
+                ("done", if done.is_empty() { "nothing was due".to_owned() } else { done }),
+                ("more", if report.more { "is due: tick again".to_owned() } else { String::new() }),
+                ("next due", out::time_or(report.next_due, "nothing")),
+            ])
         })?;
         believed(report.clock)
     }
@@ -107,17 +93,13 @@ impl Tick {
 
 /// A clock that is not believed is a denial: nothing was done.
 fn believed(clock: ClockState) -> Done {
-    let why = match clock {
-        ClockState::Steady => return Ok(()),
-        ClockState::Behind { mark } => {
-            format!("the clock is before {mark}, when a tick was made: set it right")
-        }
-        ClockState::Jumped { mark } => format!(
-            "the clock is more than 30 days after the last tick ({mark}), so nothing was done: if it is right, say `keyrota tick --confirm-clock`"
-        ),
-        _ => "the clock is not believed: set it right".to_owned(),
-    };
-    Err(Failure::Denied(why))
+    match clock {
+        ClockState::Steady => Ok(()),
+        ClockState::Jumped { .. } => Err(Failure::Denied(format!(
+            "nothing is done, {clock}; if the clock is right, say `keyrota tick --confirm-clock`"
+        ))),
+        _ => Err(Failure::Denied(format!("nothing is done, {clock}"))),
+    }
 }
 
 #[derive(Args, Debug)]

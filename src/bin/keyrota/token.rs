@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use keyrota::{ClaimedKey, IssuedKey, KeyId, RotatedKey, SecretToken, Timestamp, VersionNo};
+use keyrota::{IssuedKey, KeyId, RotatedKey, SecretToken, Timestamp, VersionNo};
 use serde_json::{Map, Value, json};
 
 use crate::failure::{Done, Failure};
@@ -62,13 +62,6 @@ impl From<IssuedKey> for Shown {
 impl From<RotatedKey> for Shown {
     fn from(made: RotatedKey) -> Self {
         let RotatedKey { key, version, token, valid_until, old_version, old_valid_until, .. } = made;
-        Self { key, version, token, valid_until, old: Some((old_version, old_valid_until)) }
-    }
-}
-
-impl From<ClaimedKey> for Shown {
-    fn from(made: ClaimedKey) -> Self {
-        let ClaimedKey { key, version, token, valid_until, old_version, old_valid_until, .. } = made;
         Self { key, version, token, valid_until, old: Some((old_version, old_valid_until)) }
     }
 }
