@@ -145,12 +145,24 @@ const SITES: [Site; 8] = [
     Site::CrashAfter,
 ];
 
+/// What goes wrong in a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    Nothing,
+    /// A service and a receiver that have their moods.
+    Outside,
+    /// The store and the processes as well.
+    Everything,
+}
+
 /// The steps of a seed. Of the rarer acts each seed has half, and of the faults a quarter.
-pub fn draw(seed: u64, length: usize, faults: bool) -> Vec<Step> {
+pub fn draw(seed: u64, length: usize, wrong: Wrong) -> Vec<Step> {
+    let faults = wrong == Wrong::Everything;
     let mut dice = Dice(seed.wrapping_mul(0x9E6C_63D0_985B_5A2F) ^ 0x7013);
     let rare: [bool; 20] = std::array::from_fn(|_| dice.one_in(2));
     let sites: Vec<_> = SITES.into_iter().filter(|_| faults && dice.one_in(4)).collect();
-    let (others, moods) = (faults && dice.one_in(2), dice.one_in(2));
+    let others = faults && dice.one_in(2);
+    let moods = dice.one_in(2) && wrong != Wrong::Nothing;
     let mut steps = Vec::new();
     while steps.len() < length {
         let Some(op) = op(&mut dice, &rare, moods) else { continue };
@@ -223,7 +235,7 @@ fn op(dice: &mut Dice, rare: &[bool; 20], moods: bool) -> Option<Op> {
         91 if dice.one_in(2) => has(14, Op::Purge)?,
         91 => has(15, Op::Management { on: !dice.one_in(3) })?,
         92 => Op::DeadLetters { drop: dice.one_in(2) },
-        93..95 => Op::Reopen { flushes: dice.one_in(2) },
+        93..95 => has(17, Op::Reopen { flushes: dice.one_in(2) })?,
         95 => has(16, Op::Deprecate { key })?,
         96..98 if moods => Op::Sink(mood(dice)),
         98..100 if moods => Op::Ear(mood(dice)),
