@@ -294,7 +294,7 @@ fn an_edited_row_is_not_told_and_keeps_none_from_being_told() {
     let key = bed.root().issue(new_key("ci")).unwrap().key;
     bed.tick();
     bed.root().revoke(key).unwrap();
-    let hooked = crate::crash::Editing::over(memory, |row| {
+    let hooked = crate::delegating::planned::PlannedStore::editing(memory, |row| {
         if row.kind == RowKind::Outbox && row.body.windows(8).any(|part| part == b"\"issued\"") {
             row.body = String::from_utf8(row.body.clone()).unwrap().replace("\"ci\"", "\"xx\"").into_bytes();
         }

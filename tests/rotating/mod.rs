@@ -238,12 +238,25 @@ impl Timeline {
                     ManageError::Lifecycle(LifecycleError::AlreadyClaimed { version }) => {
                         format!("AlreadyClaimed {version}")
                     }
+                    ManageError::Lifecycle(LifecycleError::KeyEnded { at }) => {
+                        format!("KeyEnded at {}", day(at))
+                    }
+                    ManageError::Lifecycle(LifecycleError::NotRollbackable) => "NotRollbackable".to_owned(),
+                    ManageError::Lifecycle(LifecycleError::GraceTooLong) => "GraceTooLong".to_owned(),
                     error => panic!("{error}"),
                 };
                 writeln!(self.text, "{} {name}: {why}", day(self.bed.clock.now())).unwrap();
                 self.tell("in spite of that");
             }
         }
+    }
+
+    pub(crate) fn rotate(&mut self) {
+        self.act("rotate", |bed, key| bed.root().rotate(key).map(|new| Some(new.token)));
+    }
+
+    pub(crate) fn roll_back(&mut self) {
+        self.act("roll back", |bed, key| bed.root().roll_back(key).map(|_| None));
     }
 
     fn keep(&mut self, token: Option<SecretToken>) {
