@@ -46,7 +46,7 @@ fn timeline_6_an_emergency_replaces_the_secret_and_revokes_all_others_in_one_com
   + version_compromised v1 old=v1
   + version_ended v2 old=v2 revoked
   + version_compromised v2 old=v2
-  + rotation_completed
+  + rotation_cancelled
   + version_issued v3 new=v3 until 2027-05-11 12:00
   + key_rotation v3 old=v2 new=v3
   + rotation_completed

@@ -156,7 +156,9 @@ impl Timeline {
             let line = self.bed.line(&entry.event);
             let at =
                 if entry.event.at == now { String::new() } else { format!(" at {}", day(entry.event.at)) };
-            let subject = entry.event.subject.map(|subject| format!(" ({subject})")).unwrap_or_default();
+            let claimant = entry.event.claimant.map(|claimant| format!("{claimant:?}").to_lowercase());
+            let subject = claimant.or(entry.event.subject).map(|subject| format!(" ({subject})"));
+            let subject = subject.unwrap_or_default();
             writeln!(changes, "  + {line}{subject}{at}").unwrap();
             self.told = entry.seq;
         }
