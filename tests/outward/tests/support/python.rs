@@ -58,7 +58,11 @@ impl Program {
     /// Runs a script, and waits for its first line, which it returns.
     pub(crate) fn start(script: &str, arguments: &[&str]) -> Option<(Self, String)> {
         let mut command = Command::new(interpreter()?);
-        command.args(["-u", "-c", script]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command
+            .args(["-u", "-W", "ignore", "-c", script])
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
         let mut program = Self { child, lines };

