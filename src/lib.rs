@@ -11,7 +11,8 @@
 //! * [how rotation works](guide::rotation),
 //! * [choosing a policy](guide::policy),
 //! * [claiming](guide::claiming), for those who write clients and for those who serve them,
-//! * [notifications](guide::notifications).
+//! * [notifications](guide::notifications), and with the features `webhook` and `email` on telling by these,
+//! * [sinks](guide::sinks), which put each new token where its service reads it.
 //!
 //! # Words
 //!
@@ -113,7 +114,17 @@ pub use crate::manager::{
 };
 pub use crate::network::{Network, NetworkError, Networks};
 pub use crate::notification::{Notification, NotificationKind, Severity};
+#[cfg(feature = "email")]
+pub use crate::notify::email::{
+    Email, EmailAddress, EmailAddressError, EmailBuilder, EmailError, Mail, MailTemplate, Recipients,
+    StandardMail,
+};
 pub use crate::notify::in_app::{Callback, InApp};
+#[cfg(feature = "webhook")]
+pub use crate::notify::webhook::{
+    Webhook, WebhookBuilder, WebhookError, WebhookHeaders, WebhookRefused, WebhookSecret, WebhookSecretError,
+    WebhookVerifier,
+};
 pub use crate::notify::writer::{WriterFormat, WriterNotifier};
 pub use crate::notify::{ChannelError, ChannelFilter, Notifier, NotifyError};
 pub use crate::owner::{OwnerRecord, RoleRecord};

@@ -54,6 +54,16 @@ each!(is_an_error: BackupError, RestoreError, SqliteOpenError);
 each!(crosses_threads:
     CarriedOver, Restore, RestoreReport, SqliteBackup<'static>, SqliteStore, SqliteOptions, StampFallback,
 );
+#[cfg(feature = "webhook")]
+each!(is_an_error: WebhookError, WebhookRefused, WebhookSecretError);
+#[cfg(feature = "webhook")]
+each!(crosses_threads: Webhook, WebhookBuilder, WebhookHeaders<'static>, WebhookSecret, WebhookVerifier);
+#[cfg(feature = "email")]
+each!(is_an_error: EmailAddressError, EmailError);
+#[cfg(feature = "email")]
+each!(crosses_threads:
+    Email, EmailAddress, EmailBuilder, Mail, StandardMail, Arc<dyn Recipients>, Arc<dyn MailTemplate>,
+);
 
 // The two answers of validation are passed about by value, and kept.
 each!(is_copied: Grant, Denial, DenialClass, DenialReason, Demand<'static>);

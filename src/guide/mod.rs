@@ -5,12 +5,28 @@
 //! 2. [Choosing a policy](policy): the presets, the settings, and how to see the dates before you decide.
 //! 3. [Claiming](claiming): how a client, an owner or a secrets manager gets the next token.
 //! 4. [Notifications](notifications): who is told of what, by which channel, and what happens when telling fails.
+#![cfg_attr(
+    feature = "webhook",
+    doc = "5. [Webhooks](webhooks): telling another service by HTTP, and believing it."
+)]
+#![cfg_attr(not(feature = "webhook"), doc = "5. Webhooks: with the feature `webhook`.")]
+#![cfg_attr(
+    feature = "email",
+    doc = "6. [Email](email): telling an owner by mail, through your mail server."
+)]
+#![cfg_attr(not(feature = "email"), doc = "6. Email: with the feature `email`.")]
+//! 7. [Sinks](sinks): putting each new token where its service reads it.
 //!
 //! Every example is compiled and run as a test, on a [`MemoryStore`](crate::MemoryStore) and a
 //! [`ManualClock`](crate::ManualClock); a service takes a `SqliteStore` and the system's clock, and is otherwise the same.
 
 #[doc = include_str!("claiming.md")]
 pub mod claiming {}
+
+#[cfg(feature = "email")]
+#[cfg_attr(keyrota_docs, doc(cfg(feature = "email")))]
+#[doc = include_str!("email.md")]
+pub mod email {}
 
 #[doc = include_str!("notifications.md")]
 pub mod notifications {}
@@ -20,3 +36,11 @@ pub mod policy {}
 
 #[doc = include_str!("rotation.md")]
 pub mod rotation {}
+
+#[doc = include_str!("sinks.md")]
+pub mod sinks {}
+
+#[cfg(feature = "webhook")]
+#[cfg_attr(keyrota_docs, doc(cfg(feature = "webhook")))]
+#[doc = include_str!("webhooks.md")]
+pub mod webhooks {}
