@@ -11,7 +11,9 @@
 //! * [how rotation works](guide::rotation),
 //! * [choosing a policy](guide::policy),
 //! * [claiming](guide::claiming), for those who write clients and for those who serve them,
-//! * [notifications](guide::notifications).
+//! * [notifications](guide::notifications),
+//! * [alarms](guide::alarms),
+//! * [compliance evidence](guide::compliance).
 //!
 //! # Words
 //!
@@ -60,6 +62,7 @@ mod request;
 mod rotation;
 mod scope;
 mod seal;
+mod signal;
 mod token;
 mod version;
 
@@ -121,12 +124,16 @@ pub use crate::policy::{
     ClaimBy, ClockStart, Delivery, DeploymentSettings, OwnerLimit, PolicyError, Retirement, RotationPolicy,
     RotationPolicyBuilder,
 };
-pub use crate::report::{AuditVerdict, CheckFinding, CheckReport};
+pub use crate::report::{
+    AuditPosition, AuditVerdict, CheckFinding, CheckReport, ComplianceQuery, ComplianceReport,
+    ComplianceStanding, KeyCompliance, Listing, NeverRotates, RotationCounts, RotationEvidence,
+};
 pub use crate::rotate::{
     ClientBehaviour, ClockState, Plan, PlannedDelivery, Simulation, TickReport, Unsettled,
 };
 pub use crate::rotation::{DeliveryLease, RotationFailure, RotationRecord, RotationStatus};
 pub use crate::scope::{Scope, ScopeSet};
+pub use crate::signal::{FailingLocator, FailingSource, SignalReport, SignalSettings};
 pub use crate::sink::{Handover, SecretSink, SinkError};
 pub use crate::store::memory::MemoryStore;
 #[cfg(feature = "sqlite")]

@@ -13,6 +13,7 @@ use crate::digest::Fingerprint;
 use crate::event::Event;
 use crate::id::{KeyId, KeyName, NotificationId, OwnerId, RotationId, VersionNo};
 use crate::time::Timestamp;
+use crate::token::Locator;
 use crate::version::EndReason;
 
 pub use kind::{NotificationKind, Severity};
@@ -93,6 +94,18 @@ pub struct Notification {
     /// What an alarm is about, such as `version_compromised`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// Of an alarm about a source: its name, or its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Of an alarm about a locator: the locator that was presented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locator: Option<Locator>,
+    /// How often what an alarm is about was seen when it was raised, at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// How many requests were to be expected, of a key whose use has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u64>,
     /// How many others like it are not told one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<u64>,
@@ -126,6 +139,10 @@ impl Notification {
             actor: None,
             reason: None,
             subject: None,
+            source: None,
+            locator: None,
+            count: None,
+            expected: None,
             more: None,
         }
     }
@@ -192,6 +209,18 @@ impl fmt::Display for Notification {
         }
         if let Some(hint) = &self.hint {
             write!(f, " ({hint})")?;
+        }
+        if let Some(source) = &self.source {
+            write!(f, " {source}")?;
+        }
+        if let (Some(locator), None) = (self.locator, &self.hint) {
+            write!(f, " {locator}")?;
+        }
+        if let Some(count) = self.count {
+            write!(f, ", {count} times")?;
+        }
+        if let Some(expected) = self.expected {
+            write!(f, " instead of {expected}")?;
         }
         if let Some(claim_by) = self.claim_by {
             write!(f, ", claim it until {claim_by}")?;

@@ -1,4 +1,4 @@
-//! What time alone makes worth telling: versions that end soon, keys that nobody uses.
+//! What time alone makes worth telling: versions that end soon, keys that nobody uses, or otherwise than before.
 //!
 //! A row remembers how far each question was asked, so that each is asked once, by whichever process ticks first, and
 //! costs what has come due since. Nothing is written to a key or a version.
@@ -13,9 +13,10 @@ use crate::error::{ManageError, ReadError};
 use crate::id::KeyId;
 use crate::notice::{self, STALE_AFTER, UNUSED_AFTER};
 use crate::notification::{Notification, NotificationKind};
+use crate::outbox::alarm::Alarms;
 use crate::outbox::enclose::Rows;
 use crate::outbox::entry::Rank;
-use crate::outbox::{ATTEMPTS, Committed, commit};
+use crate::outbox::{ATTEMPTS, Committed, commit, patterns};
 use crate::records::{Record, Records, StoredFamily, read};
 use crate::store::{Changeset, Revision, RowFilter, RowIndex, RowKind, UsageBucket, UsageQuery};
 use crate::time::{Timestamp, earlier};
@@ -27,7 +28,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// How far the questions were asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Asked {
+pub(super) struct Asked {
     /// For each warning, in seconds: the end and the row of the last version that was looked at.
     ends: BTreeMap<u64, (Timestamp, String)>,
     /// The last key of which it was asked whether it is used.
@@ -36,6 +37,9 @@ struct Asked {
     /// The day of whose users it is asked next whether they have come back, and the last key of which it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     silent: Option<(Timestamp, Option<String>)>,
+    /// When it is asked next whether keys are used as before, and the last key of which it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) patterns: Option<(Timestamp, Option<String>)>,
 }
 
 impl Asked {
@@ -79,8 +83,12 @@ pub(crate) fn notices(
             return Ok((0, noticed));
         }
         let mut changeset = Changeset::new(&records.keyring);
-        let mut rows = Rows::new(records);
+        let (mut rows, mut alarms) = (Rows::new(records), Alarms::default());
         for (told, revision) in &noticed.told {
+            if told.kind == NotificationKind::Alarm {
+                alarms.raise_once(&mut rows, records, told, now);
+                continue;
+            }
             if let Some(key) = told.key {
                 changeset.expect(RowKind::Key, key.to_string(), Some(*revision));
             }
@@ -89,6 +97,7 @@ pub(crate) fn notices(
         }
         let count = rows.count();
         rows.write(&mut changeset);
+        alarms.write(&mut changeset);
         match revision {
             Some(revision) => changeset.replace(asked.draft(), revision),
             None => changeset.insert(asked.draft()),
@@ -133,6 +142,7 @@ fn ask(records: &Records, asked: &mut Asked, now: Timestamp, limit: usize) -> Re
     if records.channels.ask_for(NotificationKind::PotentiallyStale) {
         ask_silent(records, asked, now, limit, &mut noticed)?;
     }
+    patterns::ask(records, asked, now, limit, &mut noticed)?;
     Ok(noticed)
 }
 
@@ -283,7 +293,7 @@ fn last_use(records: &Records, query: &UsageQuery<'_>) -> Result<Option<Timestam
 }
 
 /// A key, if it can be had and believed.
-fn family(records: &Records, key: KeyId) -> Result<Option<StoredFamily>, ManageError> {
+pub(super) fn family(records: &Records, key: KeyId) -> Result<Option<StoredFamily>, ManageError> {
     match records.family(key) {
         Ok(family) => Ok(family),
         Err(ReadError::Tampered { .. } | ReadError::KeyringBehind(_)) => Ok(None),
