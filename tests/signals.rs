@@ -186,7 +186,7 @@ fn a_revoked_version_and_one_that_nobody_can_have_are_told_by_their_names() {
         bed.root().revoke(leaked.key).unwrap();
         bed.fail(3, leaked.token.expose(), Demand::NOTHING);
         assert_eq!(bed.lines(), ["revoked_version_used v1 3"]);
-        let expired = bed.root().issue(new_key("short").lifetime(DAY)).unwrap();
+        let expired = bed.root().issue(new_key("short").until(at("2027-01-02"))).unwrap();
         bed.pass(2 * DAY);
         bed.fail(1, expired.token.expose(), Demand::NOTHING);
         assert_eq!(bed.lines(), ["retired_version_used v1 1"]);
@@ -276,7 +276,7 @@ fn a_validator_without_channels_keeps_its_signals_to_itself_and_one_with_a_chann
             builder().signals(settings).channel_elsewhere("ops", ChannelFilter::all()).open().unwrap();
         let off = builder().signals(SignalSettings::off()).open().unwrap();
         for validator in [&alone, &elsewhere, &off] {
-            (0..200).for_each(|_| drop(validator.validate_for(&junk(3), address(9)).unwrap_err()));
+            (0..200).for_each(|_| _ = validator.validate_for(&junk(3), address(9)).unwrap_err());
             validator.flush().unwrap();
         }
         let lines = bed.lines();
@@ -322,7 +322,7 @@ fn an_alarm_that_could_not_be_written_is_told_by_the_next_flush() {
         .open()
         .unwrap();
     let validator = keys.validator().unwrap();
-    (0..150).for_each(|_| drop(validator.validate_for("junk", address(1)).unwrap_err()));
+    (0..150).for_each(|_| _ = validator.validate_for("junk", address(1)).unwrap_err());
     for fate in [Fate::NotWritten, Fate::UnknownAndLost, Fate::UnknownAndDurable] {
         store.fate(&[fate]);
         assert!(validator.flush().is_err(), "{fate:?}");
@@ -368,26 +368,34 @@ fn a_key_that_is_used_ten_times_as_much_is_told_within_a_day_once_and_one_that_i
         let issue = |name| bed.root().issue(new_key(name).policy(policy)).unwrap().key;
         let (same, more, silent) = (issue("same"), issue("more"), issue("silent"));
         let store = bed.place.open();
-        let (mut told, mut changed_at) = (Vec::new(), None);
-        for hour in 0..24 * 7 * 9 {
-            bed.pass(HOUR);
-            let (day, of_day) = (hour / 24, hour % 24);
-            let busy = if (8..18).contains(&of_day) { 5 } else { 1 };
-            let base = if day % 7 < 5 { 20 * busy } else { 3 * busy } + (hour * 7_919 % 5) as u64;
-            // On the second day of the eighth week.
-            let changed = hour >= 24 * (7 * 7 + 1) + 8;
-            if changed {
-                changed_at.get_or_insert(bed.clock.now());
-            }
+        let base = |hour: u64| {
+            let busy = if (8..18).contains(&(hour % 24)) { 5 } else { 1 };
+            if hour / 24 % 7 < 5 { 20 * busy } else { 3 * busy + hour * 7_919 % 5 }
+        };
+        let mut told = Vec::new();
+        for day in 0..7 * 7 {
+            let uses = (24 * day..24 * (day + 1)).map(base).sum();
+            let uses = [same, more, silent].map(|key| (key.to_string(), uses));
+            count(&*store, &bed.clock, day + 1, &uses);
+            bed.pass(DAY);
+            told.extend(bed.told());
+        }
+        // On the second day of the eighth week, at eight.
+        let changed_at = bed.clock.now().plus(32 * HOUR).unwrap();
+        for hour in 24 * 7 * 7..24 * 7 * 9 {
+            let changed = bed.clock.now() >= changed_at;
+            let base = base(hour);
             let uses = [
                 (same.to_string(), base),
                 (more.to_string(), if changed { 10 * base } else { base }),
                 (silent.to_string(), if changed { 0 } else { base }),
             ];
-            count(&*store, &bed.clock, hour as u64 + 1, &uses);
-            told.extend(bed.told());
+            count(&*store, &bed.clock, hour + 1, &uses);
+            bed.pass(HOUR);
+            if hour % 3 == 0 {
+                told.extend(bed.told());
+            }
         }
-        let changed_at = changed_at.unwrap();
         let of = |subject: &str| {
             told.iter().filter(|told| told.subject.as_deref() == Some(subject)).collect::<Vec<_>>()
         };
@@ -408,12 +416,13 @@ fn a_plan_names_a_change_before_it_is_told_and_not_after() {
     on_both(|bed| {
         let key = bed.issue("ci").key;
         let store = bed.place.open();
-        for day in 0..60 {
+        for day in 1..=60 {
             bed.pass(DAY);
-            let uses = if day == 59 { 10_000 } else { 100 };
-            count(&*store, &bed.clock, day + 1, &[(key.to_string(), uses)]);
-            bed.keys.tick().unwrap();
-            bed.heard.lock().unwrap().clear();
+            let uses = if day == 60 { 10_000 } else { 100 };
+            count(&*store, &bed.clock, day, &[(key.to_string(), uses)]);
+            if day < 60 {
+                assert_eq!(bed.lines(), [""; 0], "day {day}");
+            }
         }
         let look = bed.clock.now().plus(HOUR).unwrap();
         let planned = bed.keys.plan(look).unwrap().notices;

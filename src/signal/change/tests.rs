@@ -80,7 +80,7 @@ fn a_year_of_traffic_that_does_not_change_raises_next_to_no_alarm() {
     for (kind, traffic) in KINDS.iter().enumerate() {
         for key in 0..40_u64 {
             let mut chance = Chance(0x9E37_79B9 + key * 7_919 + kind as u64 * 104_729);
-            (0..20).for_each(|_| drop(chance.unit()));
+            (0..20).for_each(|_| _ = chance.unit());
             let days: Vec<u64> = (0..365).map(|day| traffic.hours(day, &mut chance).iter().sum()).collect();
             for day in 7 * FEWEST_WEEKS..days.len() {
                 tests += 1;
@@ -98,7 +98,7 @@ fn a_year_of_traffic_that_does_not_change_raises_next_to_no_alarm() {
 fn found_after(traffic: &Traffic, factor: f64, seed: u64) -> Option<usize> {
     // A weekday: at the weekend there may be nothing to be found.
     let (start, mut chance) = (7 * 20 + (seed % 4) as usize, Chance(seed * 2_654_435_761 + 1));
-    (0..20).for_each(|_| drop(chance.unit()));
+    (0..20).for_each(|_| _ = chance.unit());
     let mut days: Vec<u64> = Vec::new();
     for day in 0..start + 10 {
         let hours = traffic.hours(day, &mut chance);
