@@ -426,9 +426,9 @@ fn a_plan_names_a_change_before_it_is_told_and_not_after() {
         }
         let look = bed.clock.now().plus(HOUR).unwrap();
         let planned = bed.keys.plan(look).unwrap().notices;
-        assert_eq!(planned.iter().map(line).collect::<Vec<_>>(), ["usage_rose v1 10000 instead of 100"]);
+        assert_eq!(planned.iter().map(line).collect::<Vec<_>>(), ["usage_rose 10000 instead of 100"]);
         bed.pass(HOUR);
-        assert_eq!(bed.lines(), ["usage_rose v1 10000 instead of 100"]);
+        assert_eq!(bed.lines(), ["usage_rose 10000 instead of 100"]);
         assert_eq!(bed.keys.plan(look).unwrap().notices, []);
         assert_eq!(bed.lines(), [""; 0]);
     });

@@ -29,6 +29,13 @@ impl Counted {
     }
 }
 
+/// Where a name is counted: in its own place, or in that of the rarest, which it takes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) at: usize,
+    pub(crate) is_its: bool,
+}
+
 /// Eight places, and the names that are kept with them.
 #[derive(Clone, Debug)]
 pub(crate) struct Shelf<N> {
@@ -57,12 +64,24 @@ pub(crate) struct Frequent<N> {
 }
 
 impl<N: Copy> Shelf<N> {
-    /// Counts a name, by its hash. Returns the place that it has from now on, once its name is kept.
-    pub(crate) fn count(&mut self, tag: u64, outdated: bool, name: impl FnOnce() -> N) -> Option<usize> {
+    /// Where a name is counted. Without branches that depend on the counts: in a flood nobody could foresee them.
+    pub(crate) fn place_of(&self, tag: u64) -> Place {
+        let (mut found, mut rarest) = (WAYS, u64::MAX);
+        for (at, place) in self.counted.iter().enumerate() {
+            found = if place.tag == tag && place.count > 0 { at } else { found };
+            rarest = rarest.min((u64::from(place.count) << 8) | at as u64);
+        }
+        let is_its = found < WAYS;
+        Place { at: if is_its { found } else { (rarest & 0xFF) as usize }, is_its }
+    }
+
+    /// Counts a name at its place. Returns whether its name is kept by now.
+    pub(crate) fn count(&mut self, to: Place, tag: u64, outdated: bool, name: impl FnOnce() -> N) -> bool {
         self.seen = self.seen.saturating_add(1);
-        let (at, is_found) = self.place_of(tag);
-        let (place, kept) = (self.counted.get_mut(at)?, self.names.get_mut(at)?);
-        if !is_found {
+        let (Some(place), Some(kept)) = (self.counted.get_mut(to.at), self.names.get_mut(to.at)) else {
+            return false;
+        };
+        if !to.is_its {
             if place.at_least() >= NAMED_FROM {
                 *kept = None;
             }
@@ -74,27 +93,7 @@ impl<N: Copy> Shelf<N> {
         if place.at_least() == NAMED_FROM {
             *kept = Some(name());
         }
-        (place.at_least() >= NAMED_FROM).then_some(at)
-    }
-
-    /// The place that a name has, or else the rarest one's; and which of both it is.
-    fn place_of(&self, tag: u64) -> (usize, bool) {
-        let (mut rarest, mut fewest) = (0, u32::MAX);
-        for (at, place) in self.counted.iter().enumerate() {
-            if place.tag == tag && place.count > 0 {
-                return (at, true);
-            }
-            if place.count < fewest {
-                (rarest, fewest) = (at, place.count);
-            }
-        }
-        (rarest, false)
-    }
-
-    /// The place that a name would take from another one.
-    pub(crate) fn rarest_unless(&self, tag: u64) -> Option<usize> {
-        let (at, is_found) = self.place_of(tag);
-        (!is_found).then_some(at)
+        place.at_least() >= NAMED_FROM
     }
 
     /// Adds what was counted elsewhere for the name in a place.
@@ -134,6 +133,10 @@ mod tests {
 
     use super::*;
 
+    fn count<N: Copy>(shelf: &mut Shelf<N>, tag: u64, outdated: bool, name: impl FnOnce() -> N) {
+        shelf.count(shelf.place_of(tag), tag, outdated, name);
+    }
+
     /// Numbers without a pattern.
     fn chance(state: &mut u64) -> u64 {
         *state ^= *state << 13;
@@ -150,7 +153,7 @@ mod tests {
                 // Few names often, and many seldom.
                 let wide = chance(&mut state) % 3 == 0;
                 let tag = if wide { chance(&mut state) % 500 } else { 1_000 + chance(&mut state) % 5 };
-                let _ = shelf.count(tag, false, || tag);
+                count(&mut shelf, tag, false, || tag);
                 *truth.entry(tag).or_default() += 1;
             }
             assert_eq!(shelf.seen(), 2_000);
@@ -169,17 +172,17 @@ mod tests {
     #[test]
     fn a_name_is_kept_from_its_eighth_time_on_and_goes_with_its_place() {
         let mut shelf = Shelf::default();
-        (0..7).for_each(|_| _ = shelf.count(1, false, || panic!("too early")));
+        (0..7).for_each(|_| count(&mut shelf, 1, false, || panic!("too early")));
         assert_eq!(shelf.frequent().count(), 0);
-        shelf.count(1, true, || 'a');
-        (0..3).for_each(|_| _ = shelf.count(1, true, || panic!("again")));
+        count(&mut shelf, 1, true, || 'a');
+        (0..3).for_each(|_| count(&mut shelf, 1, true, || panic!("again")));
         let frequent = Frequent { tag: 1, name: 'a', at_least: 11, at_most: 11, outdated: 4, level: 0 };
         assert_eq!(shelf.frequent().collect::<Vec<_>>(), [frequent]);
         shelf.note_told(1, 2);
         assert_eq!(shelf.frequent().next().map(|known| known.level), Some(2));
-        (2..1_000).for_each(|tag| _ = shelf.count(tag, false, || 'b'));
+        (2..1_000).for_each(|tag| count(&mut shelf, tag, false, || 'b'));
         assert_eq!(shelf.frequent().count(), 0, "a flood takes every place, and has no name");
-        (0..8).for_each(|_| _ = shelf.count(1, false, || 'c'));
+        (0..8).for_each(|_| count(&mut shelf, 1, false, || 'c'));
         let back = shelf.frequent().next().unwrap();
         assert_eq!((back.name, back.at_least, back.outdated, back.level), ('c', 8, 0, 0));
         assert!(back.at_most >= 19, "{back:?}");

@@ -48,7 +48,7 @@ impl<N: Copy> Slot<N> {
         // Who is interrupted between the two for so long that his place is taken meanwhile counts for another: by one.
         let met = self.tags.iter().zip(&self.met).find(|(tag, _)| tag.load(Ordering::Relaxed) == hash);
         match met {
-            Some((_, met)) => _ = met.fetch_add(1 | u64::from(outdated) << 32, Ordering::Relaxed),
+            Some((_, met)) => _ = met.fetch_add(1 | (u64::from(outdated) << 32), Ordering::Relaxed),
             None => self.count_anew(hash, outdated, name),
         }
     }
@@ -63,13 +63,18 @@ impl<N: Copy> Slot<N> {
             }
         };
         self.gather(&mut shelf);
+        let mut place = shelf.place_of(hash);
         // Who is to lose his place counts there no longer, and what he has counted is his.
-        while let Some(tag) = shelf.rarest_unless(hash).and_then(|at| self.tags.get(at))
-            && tag.swap(0, Ordering::Relaxed) != 0
+        while let Some(tag) = self.tags.get(place.at).filter(|_| !place.is_its)
+            && tag.load(Ordering::Relaxed) != 0
         {
+            tag.store(0, Ordering::Relaxed);
             self.gather(&mut shelf);
+            place = shelf.place_of(hash);
         }
-        if let Some(tag) = shelf.count(hash, outdated, name).and_then(|at| self.tags.get(at)) {
+        if shelf.count(place, hash, outdated, name)
+            && let Some(tag) = self.tags.get(place.at)
+        {
             tag.store(hash, Ordering::Relaxed);
         }
     }
@@ -110,7 +115,7 @@ impl<N: Copy> Table<N> {
 
     fn slot(&self, hash: u64) -> Option<&Slot<N>> {
         // The upper bits choose the shelf; all of them are compared on it.
-        self.0.get((u128::from(hash) * self.0.len() as u128 >> 64) as usize)
+        self.0.get(((u128::from(hash) * self.0.len() as u128) >> 64) as usize)
     }
 
     fn count(&self, hash: u64, outdated: bool, name: impl FnOnce() -> N) {
