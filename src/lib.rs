@@ -12,7 +12,9 @@
 //! * [choosing a policy](guide::policy),
 //! * [claiming](guide::claiming), for those who write clients and for those who serve them,
 //! * [notifications](guide::notifications), and with the features `webhook` and `email` on telling by these,
-//! * [sinks](guide::sinks), which put each new token where its service reads it.
+//! * [sinks](guide::sinks), which put each new token where its service reads it,
+//! * [alarms](guide::alarms),
+//! * [compliance evidence](guide::compliance).
 //!
 //! # Words
 //!
@@ -61,6 +63,7 @@ mod request;
 mod rotation;
 mod scope;
 mod seal;
+mod signal;
 mod token;
 mod version;
 
@@ -132,12 +135,16 @@ pub use crate::policy::{
     Claimant, ClockStart, Delivery, DeploymentSettings, OwnerLimit, PolicyError, Retirement, RotationPolicy,
     RotationPolicyBuilder,
 };
-pub use crate::report::{AuditVerdict, CheckFinding, CheckReport};
+pub use crate::report::{
+    AuditPosition, AuditVerdict, CheckFinding, CheckReport, ComplianceQuery, ComplianceReport,
+    ComplianceStanding, KeyCompliance, Listing, NeverRotates, RotationCounts, RotationEvidence,
+};
 pub use crate::rotate::{
     ClientBehaviour, ClockState, Plan, PlannedDelivery, Simulation, TickReport, Unsettled,
 };
 pub use crate::rotation::{DeliveryLease, RotationFailure, RotationRecord, RotationStatus};
 pub use crate::scope::{Scope, ScopeSet};
+pub use crate::signal::{FailingLocator, FailingSource, SignalReport, SignalSettings};
 pub use crate::sink::{Handover, SecretSink, SinkError};
 pub use crate::store::memory::MemoryStore;
 #[cfg(feature = "sqlite")]

@@ -16,12 +16,20 @@
 )]
 #![cfg_attr(not(feature = "email"), doc = "6. Email: with the feature `email`.")]
 //! 7. [Sinks](sinks): putting each new token where its service reads it.
+//! 8. [Alarms](alarms): what failures and usage tell of abuse and of missed rotations.
+//! 9. [Compliance evidence](compliance): how old secrets are, and which entries show what to an auditor.
 //!
 //! Every example is compiled and run as a test, on a [`MemoryStore`](crate::MemoryStore) and a
 //! [`ManualClock`](crate::ManualClock); a service takes a `SqliteStore` and the system's clock, and is otherwise the same.
 
+#[doc = include_str!("alarms.md")]
+pub mod alarms {}
+
 #[doc = include_str!("claiming.md")]
 pub mod claiming {}
+
+#[doc = include_str!("compliance.md")]
+pub mod compliance {}
 
 #[cfg(feature = "email")]
 #[cfg_attr(keyrota_docs, doc(cfg(feature = "email")))]

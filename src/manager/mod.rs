@@ -4,6 +4,7 @@ mod act;
 mod adoption;
 mod channel;
 mod claim;
+mod compliance;
 mod dead_letters;
 mod deliver;
 mod edit;

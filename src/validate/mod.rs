@@ -23,8 +23,10 @@ mod prefetch;
 mod quotas;
 mod replica;
 mod sequence;
+mod signals;
 mod slab;
 mod sync;
+mod tell;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,9 +37,11 @@ use crate::crypto;
 use crate::encode::hex;
 use crate::error::{OpenError, ReadError};
 use crate::keyring::Keyring;
+use crate::notify::{Channel, ChannelFilter};
 use crate::records::Records;
 use crate::rotate::{ClockState, clock_state};
 use crate::scope::ScopeSet;
+use crate::signal::{SignalReport, SignalSettings};
 use crate::store::{Freshness, KeyStore, Stamp, StoreError};
 use crate::time::Timestamp;
 
@@ -49,6 +53,7 @@ pub use grant::{Demand, Grant, Successor};
 use leeway::Leeway;
 pub use leeway::{BoundedStaleness, StalenessError};
 pub(crate) use marks::{Mark, Marks};
+use signals::Signals;
 
 /// Answers whether a token is valid, from a replica of the store in memory.
 ///
@@ -66,6 +71,7 @@ struct Inner {
     follower: Follower,
     counts: Counts,
     marks: Arc<Marks>,
+    signals: Signals,
     /// None: every validation asks the store whether anybody has committed.
     leeway: Option<Leeway>,
     closed: AtomicBool,
@@ -78,6 +84,7 @@ pub struct ValidatorBuilder {
     clock: Arc<dyn Clock>,
     timeout: Duration,
     staleness: Option<BoundedStaleness>,
+    signals: SignalSettings,
 }
 
 impl ValidatorBuilder {
@@ -101,12 +108,28 @@ impl ValidatorBuilder {
         self
     }
 
+    /// From how many failures on alarms are told; see [`SignalSettings`].
+    pub fn signals(mut self, settings: SignalSettings) -> Self {
+        self.signals = settings;
+        self
+    }
+
+    /// Has alarms written for a channel that another process serves. A validator that a manager has made knows that
+    /// manager's channels; one that was opened by itself knows none, and raises no alarm without this.
+    pub fn channel_elsewhere(mut self, name: impl Into<String>, filter: ChannelFilter) -> Self {
+        let channel = Channel { name: name.into(), filter, notifier: None };
+        Arc::make_mut(&mut self.records.channels).add(channel);
+        self
+    }
+
     /// Loads the replica.
     ///
     /// # Errors
-    /// [`OpenError`] when the store is not founded, cannot be read, or was written under another master key.
+    /// [`OpenError`] when the store is not founded, cannot be read, or was written under another master key; or when a
+    /// channel is named badly.
     pub fn open(self) -> Result<Validator, OpenError> {
-        let Self { records, clock, timeout, staleness } = self;
+        let Self { records, clock, timeout, staleness, signals } = self;
+        records.channels.check()?;
         check_keyring(&records)?;
         let head = records.head()?;
         let counts =
@@ -114,9 +137,11 @@ impl ValidatorBuilder {
                 .map_err(|error| OpenError::NotFounded(Box::new(error.into())))?));
         let follower = Follower::load(&records, timeout)?;
         let marks = Marks::of(head.origin());
+        let signals = Signals::new(signals, clock.now().max(head.high_water))
+            .map_err(|error| OpenError::NotFounded(Box::new(error.into())))?;
         let closed = AtomicBool::new(false);
         let leeway = staleness.map(Leeway::new);
-        let inner = Inner { records, clock, follower, counts, marks, leeway, closed };
+        let inner = Inner { records, clock, follower, counts, marks, signals, leeway, closed };
         // Else the first requests of a key with a quota would be denied. What fails here is tried again by each flush.
         drop(inner.lease());
         Ok(Validator { inner: Arc::new(inner) })
@@ -147,7 +172,8 @@ impl Validator {
     }
 
     pub(crate) fn from_records(records: Records, clock: Arc<dyn Clock>) -> ValidatorBuilder {
-        ValidatorBuilder { records, clock, timeout: Duration::from_secs(2), staleness: None }
+        let (timeout, signals) = (Duration::from_secs(2), SignalSettings::default());
+        ValidatorBuilder { records, clock, timeout, staleness: None, signals }
     }
 
     /// Whether the token is valid now.
@@ -228,11 +254,19 @@ impl Validator {
         }
     }
 
+    /// Who failed most since the present hour began, as far as this process and its flushes know: each flush that finds
+    /// another hour begins anew, and raises alarms of what was worth it. Counts are bounds that hold: see
+    /// [`FailingSource`](crate::FailingSource).
+    #[must_use]
+    pub fn signals(&self) -> SignalReport {
+        self.inner.signal_report()
+    }
+
     /// Hands what was counted to the store, and leases anew of the quotas that keys have used up here; returns the number
     /// of versions that were counted. Call it every minute or so: an unflushed count is lost with the process, and a new
     /// key with a quota can be used here after the next flush. What was counted since the last flush belongs to the hour of
     /// this one; a flush without counts tells that there were none. It also records the first uses of versions, from which
-    /// the time of their predecessors may count.
+    /// the time of their predecessors may count; and it raises the alarms that failures and outdated versions call for.
     ///
     /// # Errors
     /// [`StoreError`]; the counts are kept for the next flush then, and counted once even if the store had taken them.
@@ -267,9 +301,10 @@ impl Inner {
     fn flush(&self) -> Result<usize, StoreError> {
         let mut used = Ok(());
         let first = || used = self.record_first_uses();
-        let counted = self.counts.flush(&self.follower, &*self.records.store, self.now(), first);
-        let leased = self.lease();
-        counted.and_then(|counted| used.and(leased).map(|()| counted))
+        let counted =
+            self.counts.flush(&self.follower, &*self.records.store, self.now(), first, &self.signals);
+        let (leased, told) = (self.lease(), self.tell());
+        counted.and_then(|counted| used.and(leased).and(told).map(|()| counted))
     }
 
     /// Leases anew what is used up of quotas, by a clock that is believed.
@@ -293,9 +328,11 @@ impl Inner {
     fn finish(&self) -> Result<(), StoreError> {
         let mut used = Ok(());
         let first = || used = self.record_first_uses();
-        let counted = self.counts.finish(&self.follower, &*self.records.store, self.now(), first);
+        let counted =
+            self.counts.finish(&self.follower, &*self.records.store, self.now(), first, &self.signals);
+        let told = self.tell();
         let left = quotas::give_back(&self.follower, &self.records);
-        left.and(counted.map(drop)).and(used)
+        left.and(counted.map(drop)).and(used).and(told)
     }
 }
 
