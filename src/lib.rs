@@ -83,6 +83,7 @@ mod validate;
 mod manager;
 
 pub mod guide;
+pub mod http;
 
 // The public interface is:
 pub use crate::actor::{Actor, ActorKind};

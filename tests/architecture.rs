@@ -68,6 +68,7 @@ const HOUSE: &[&str] = &[
     "backup",
     // Face.
     "manager",
+    "http",
     // Documentation only.
     "guide",
 ];

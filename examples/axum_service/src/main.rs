@@ -1,0 +1,2 @@
+//! A service; its parts come next.
+fn main() {}
