@@ -26,6 +26,13 @@ impl<'a> Header<'a> {
         self.name
     }
 
+    /// Whether the field is a list, so that it stands beside the service's own field of this name; another one takes its
+    /// place.
+    #[must_use]
+    pub fn is_list(&self) -> bool {
+        matches!(self.name, "link" | "warning" | "ratelimit" | "ratelimit-policy")
+    }
+
     /// The value.
     #[must_use]
     pub fn value(&self) -> &str {

@@ -383,7 +383,7 @@ fn a_limit_says_in_how_long_its_burst_is_earned() {
         ("1/366d burst 99", 99 * 366 * 86_400_000_000),
     ] {
         let limit: RateLimit = limit.parse().unwrap();
-        let status = Pace::new(&limit).allowed(0, at(START));
+        let status = Pace::new(&limit).allowed(0, micros(0));
         assert_eq!(status.window(), Some(Duration::from_micros(micros)), "{limit}");
     }
 }

@@ -1,0 +1,133 @@
+//! Many clients at once, each on a connection that it keeps, while their keys are rotated and revoked.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use keyrota::Clock;
+
+use super::stage::{DAY, Stage, Start, new_key};
+
+const CLIENTS: usize = 8;
+
+/// Tells that a client has ended, also by a panic: nobody waits for it any more.
+struct Ends<'a>(&'a AtomicU64);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(u64::MAX, Ordering::SeqCst);
+    }
+}
+
+/// Half of the clients lose their keys, one after the other and in the middle of their requests. Between an operator's call
+/// and its return a request may get either answer; never before, and never after.
+pub fn the_first_request_begun_after_a_revocation_is_denied_and_none_before_it(start: Start) {
+    let stage = Stage::begin(start);
+    let keys: Vec<_> = (0..CLIENTS).map(|n| stage.issue(new_key(&format!("owner{n}")))).collect();
+    let flags = || (0..CLIENTS).map(|_| AtomicBool::new(false)).collect::<Vec<_>>();
+    let (begun, done) = (flags(), flags());
+    let answered: Vec<_> = (0..CLIENTS).map(|_| AtomicU64::new(0)).collect();
+    let over = AtomicBool::new(false);
+    let ready = Barrier::new(CLIENTS + 1);
+    std::thread::scope(|scope| {
+        for n in 0..CLIENTS {
+            let (stage, keys, begun, done, answered, over, ready) =
+                (&stage, &keys, &begun, &done, &answered, &over, &ready);
+            scope.spawn(move || {
+                let _end = Ends(&answered[n]);
+                let mut connection = stage.connect();
+                ready.wait();
+                while !over.load(Ordering::SeqCst) {
+                    let was_done = done[n].load(Ordering::SeqCst);
+                    let answer = connection.get("/orders", &keys[n].1);
+                    let was_begun = begun[n].load(Ordering::SeqCst);
+                    match answer.status {
+                        200 => assert!(!was_done, "client {n} was let in after its key was revoked"),
+                        401 => assert!(was_begun, "client {n} was kept out though its key is valid"),
+                        status => panic!("client {n} got {status}: {answer:?}"),
+                    }
+                    answered[n].fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        ready.wait();
+        let wait_for_more = |clients: std::ops::Range<usize>| {
+            for n in clients {
+                let seen = answered[n].load(Ordering::SeqCst);
+                while answered[n].load(Ordering::SeqCst) < seen.saturating_add(20) {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            }
+        };
+        for n in 0..CLIENTS / 2 {
+            wait_for_more(0..CLIENTS);
+            begun[n].store(true, Ordering::SeqCst);
+            stage.root().revoke(keys[n].0).unwrap();
+            done[n].store(true, Ordering::SeqCst);
+        }
+        wait_for_more(0..CLIENTS);
+        over.store(true, Ordering::SeqCst);
+    });
+    let mut connection = stage.connect();
+    for (n, (_, token)) in keys.iter().enumerate() {
+        assert_eq!(connection.get("/orders", token).status, if n < CLIENTS / 2 { 401 } else { 200 });
+    }
+}
+
+/// A year and a half in steps of twelve hours, made due by the service's own timer. Each client uses its key all the time,
+/// claims when it is told of a successor, and switches; each makes requests in every step. None may fail.
+pub fn no_request_fails_while_every_key_is_rotated_under_load(start: Start) {
+    const STEPS: u64 = 2 * 370;
+    let stage = Stage::begin(start);
+    let keys: Vec<_> =
+        (0..CLIENTS).map(|n| stage.issue(new_key(&format!("owner{n}")).auto_rotation(true))).collect();
+    let step = AtomicU64::new(0);
+    let seen: Vec<_> = (0..CLIENTS).map(|_| AtomicU64::new(0)).collect();
+    let (requests, claims) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for n in 0..CLIENTS {
+            let (stage, keys, step, seen, requests, claims) =
+                (&stage, &keys, &step, &seen, &requests, &claims);
+            scope.spawn(move || {
+                let _end = Ends(&seen[n]);
+                let mut connection = stage.connect();
+                let mut token = keys[n].1.clone();
+                loop {
+                    let at = step.load(Ordering::SeqCst);
+                    let answer = connection.get("/orders", &token);
+                    assert_eq!(answer.status, 200, "client {n} in step {at}: {answer:?}");
+                    requests.fetch_add(1, Ordering::Relaxed);
+                    if answer.field("x-api-key-claim-by").is_some() {
+                        let id = format!("client {n}, for its claim in step {at}");
+                        let claimed = connection.claim(&token, &id);
+                        assert_eq!(claimed.status, 200, "client {n} in step {at}: {claimed:?}");
+                        let old = std::mem::replace(
+                            &mut token,
+                            claimed.json()["token"].as_str().unwrap().to_owned(),
+                        );
+                        claims.fetch_add(1, Ordering::Relaxed);
+                        let answer = connection.get("/orders", &old);
+                        assert_eq!(answer.status, 200, "both are valid: {answer:?}");
+                        assert_eq!(answer.field("x-api-key-deprecated"), Some("true"));
+                    }
+                    seen[n].store(at, Ordering::SeqCst);
+                    if at >= STEPS {
+                        break;
+                    }
+                }
+            });
+        }
+        while step.load(Ordering::SeqCst) < STEPS {
+            stage.clock.advance(DAY / 2).unwrap();
+            let next = step.fetch_add(1, Ordering::SeqCst) + 1;
+            // In these twelve hours the timer has come long since, and each client has asked.
+            let is_due = || !stage.keys.plan(Clock::now(&stage.clock)).unwrap().events.is_empty();
+            while is_due() || seen.iter().any(|seen| seen.load(Ordering::SeqCst) < next) {
+                std::thread::sleep(Duration::from_micros(100));
+            }
+        }
+    });
+    let (requests, claims) = (requests.into_inner(), claims.into_inner());
+    println!("{requests} requests and {claims} claims of {CLIENTS} clients");
+    assert!(claims >= 4 * CLIENTS as u64, "each key was rotated at least four times: {claims}");
+}
