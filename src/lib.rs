@@ -11,7 +11,8 @@
 //! * [how rotation works](guide::rotation),
 //! * [choosing a policy](guide::policy),
 //! * [claiming](guide::claiming), for those who write clients and for those who serve them,
-//! * [notifications](guide::notifications).
+//! * [notifications](guide::notifications),
+//! * [HTTP](guide::http): keys in front of a service's routes, with the texts of [`mod@http`].
 //!
 //! # Words
 //!

@@ -178,12 +178,12 @@ pub fn a_key_is_told_what_is_left_of_its_limit_and_when_to_come_again(start: Sta
         r#"ratelimit: "default";r=1;t=40"#,
         r#"ratelimit: "default";r=0;t=60"#,
     ] {
-        assert_served(&connection.get("/orders", &token), &[left, policy]);
+        assert_served(&connection.get("/orders", &token), &[policy, left]);
     }
     let fields = [r#"ratelimit: "default";r=0;t=20"#, policy, "retry-after: 20"];
     assert_problem(&connection.get("/orders", &token), 429, &fields, LIMITED);
     stage.clock.advance(std::time::Duration::from_secs(20)).unwrap();
-    assert_served(&connection.get("/orders", &token), &[r#"ratelimit: "default";r=0;t=60"#, policy]);
+    assert_served(&connection.get("/orders", &token), &[policy, r#"ratelimit: "default";r=0;t=60"#]);
 }
 
 pub fn a_request_that_is_refused_for_its_scope_is_not_charged(start: Start) {
@@ -294,6 +294,7 @@ pub fn one_connection_serves_grants_and_denials_and_feels_a_revocation_at_once(s
     assert_unauthenticated(&connection.get("/orders", &token));
     let (_, other) = stage.issue(new_key("bob"));
     assert_served(&connection.get("/orders", &other), &[]);
+    assert_eq!(connection.renewed, 0);
 }
 
 pub fn a_head_request_gets_the_fields_without_the_body(start: Start) {

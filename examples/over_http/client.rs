@@ -7,16 +7,20 @@ use std::time::Duration;
 /// Long, because a busy machine may stand still.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// One connection.
+/// One connection; a new one where the server has said that it closes this one.
 pub struct Connection {
+    address: SocketAddr,
     stream: BufReader<TcpStream>,
+    closes: bool,
+    /// How often there was a new one.
+    pub renewed: usize,
 }
 
 /// An answer, as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
-    /// In lower case, sorted; without the date and what belongs to the connection.
+    /// Their names in lower case; without the date and what belongs to the connection.
     pub fields: Vec<(String, String)>,
     pub body: String,
 }
@@ -30,18 +34,17 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// `name: value`, a line each.
+    /// `name: value`, a line each, sorted.
     pub fn lines(&self) -> Vec<String> {
-        self.fields.iter().map(|(name, value)| format!("{name}: {value}")).collect()
+        let mut lines: Vec<_> = self.fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        lines.sort();
+        lines
     }
 }
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::new(stream) }
+        Self { address, stream: connect(address), closes: false, renewed: 0 }
     }
 
     /// `GET` with this key.
@@ -58,6 +61,11 @@ impl Connection {
     }
 
     pub fn ask(&mut self, method: &str, path: &str, fields: &[(&str, &[u8])], body: &[u8]) -> Answer {
+        if self.closes {
+            self.stream = connect(self.address);
+            self.closes = false;
+            self.renewed += 1;
+        }
         self.send(&request(method, path, fields, body));
         self.answer(method)
     }
@@ -80,11 +88,11 @@ impl Connection {
             match name.as_str() {
                 "content-length" => length = value.parse().unwrap(),
                 "transfer-encoding" => panic!("this client reads answers of a known length only"),
-                "date" | "connection" | "keep-alive" => {}
+                "connection" => self.closes = value.eq_ignore_ascii_case("close"),
+                "date" | "keep-alive" => {}
                 _ => fields.push((name, value)),
             }
         }
-        fields.sort();
         let mut body = vec![0; if method == "HEAD" { 0 } else { length }];
         self.stream.read_exact(&mut body).unwrap();
         Answer { status, fields, body: String::from_utf8(body).unwrap() }
@@ -106,6 +114,13 @@ impl Connection {
     pub fn is_closed(&mut self) -> bool {
         self.stream.read(&mut [0]).is_ok_and(|read| read == 0)
     }
+}
+
+fn connect(address: SocketAddr) -> BufReader<TcpStream> {
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_nodelay(true).unwrap();
+    BufReader::new(stream)
 }
 
 /// A request, as bytes.

@@ -15,7 +15,7 @@ pub mod stage;
 #[macro_export]
 macro_rules! answers {
     ($start:expr) => {
-        $crate::tests_of! { answers, $start:
+        $crate::tests_of! { answers, $start;
             a_valid_key_reaches_the_service_and_is_told_nothing,
             a_key_comes_by_either_field_and_the_scheme_in_any_case,
             a_request_without_a_key_is_asked_for_one,
@@ -31,7 +31,7 @@ macro_rules! answers {
             one_connection_serves_grants_and_denials_and_feels_a_revocation_at_once,
             a_head_request_gets_the_fields_without_the_body,
         }
-        $crate::tests_of! { load, $start:
+        $crate::tests_of! { load, $start;
             the_first_request_begun_after_a_revocation_is_denied_and_none_before_it,
         }
     };
@@ -42,19 +42,19 @@ macro_rules! answers {
 macro_rules! service {
     ($start:expr) => {
         $crate::answers!($start);
-        $crate::tests_of! { claims, $start:
+        $crate::tests_of! { claims, $start;
             a_claim_gets_the_next_token_and_its_repetition_the_same,
             a_claim_without_a_valid_key_gets_no_further_than_the_layer,
             a_claim_that_is_refused_says_why,
             a_claim_is_possible_when_the_limit_is_used_up,
             an_unattended_client_lives_through_a_rotation,
         }
-        $crate::tests_of! { life, $start:
+        $crate::tests_of! { life, $start;
             routes_without_a_guard_are_open_and_others_are_not,
             a_handler_knows_who_asks,
             a_service_that_stops_answers_what_has_begun_and_hands_over_what_was_counted,
         }
-        $crate::tests_of! { load, $start:
+        $crate::tests_of! { load, $start;
             no_request_fails_while_every_key_is_rotated_under_load,
         }
     };
@@ -63,7 +63,7 @@ macro_rules! service {
 /// Tests by the names of the functions that carry them out.
 #[macro_export]
 macro_rules! tests_of {
-    ($module:ident, $start:expr: $($name:ident,)*) => {
+    ($module:ident, $start:expr; $($name:ident,)*) => {
         $(
             #[test]
             fn $name() {

@@ -113,7 +113,10 @@ impl Stage {
     }
 
     pub fn tell_to_stop(&mut self) {
-        drop(self.stop.take().map(|stop| stop.send(())));
+        if let Some(stop) = self.stop.take() {
+            // Whoever has ended by himself hears it no more.
+            let _gone = stop.send(());
+        }
     }
 
     pub fn wait_for_its_end(&mut self) {

@@ -94,7 +94,13 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&self, request: ServiceRequest) -> Self::Future {
+    fn call(&self, mut request: ServiceRequest) -> Self::Future {
+        for field in ["authorization", "x-api-key"] {
+            if let Some(value) = request.headers_mut().get_mut(field) {
+                // From here on it is left out of every `Debug`.
+                value.set_sensitive(true);
+            }
+        }
         match self.demands.admit(&request) {
             Ok(grant) => {
                 let told = grant.map(|grant| (grant, self.demands.clone()));

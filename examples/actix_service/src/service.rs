@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use actix_web::web::{Data, PayloadConfig, ServiceConfig, get, post, resource};
+use actix_web::web::{Data, PayloadConfig, ServiceConfig, get, head, post, resource};
 use actix_web::{App as Application, HttpServer, rt, web};
 use keyrota::http::Answers;
 use keyrota::{KeyManager, Scope, Validator};
@@ -54,7 +54,8 @@ impl Guards {
             .service(resource("/whoami").route(get().to(orders::who_am_i).wrap(self.any)))
             .service(
                 resource("/orders")
-                    .route(get().to(orders::list).wrap(self.reading))
+                    .route(get().to(orders::list).wrap(self.reading.clone()))
+                    .route(head().to(orders::list).wrap(self.reading))
                     .route(post().to(orders::create).wrap(self.writing)),
             )
             .service(

@@ -9,7 +9,7 @@ use actix_service::service;
 use over_http::stage::Parts;
 
 fn start(parts: Parts) -> JoinHandle<()> {
-    std::thread::spawn(|| {
+    std::thread::spawn(move || {
         let Parts { listener, keys, validator, upkeep_every, stop } = parts;
         let stop = async { drop(stop.await) };
         let system = actix_web::rt::System::new();

@@ -65,7 +65,7 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
 }
 
 fn start(parts: Parts) -> JoinHandle<()> {
-    std::thread::spawn(|| {
+    std::thread::spawn(move || {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(serve(parts));
