@@ -54,20 +54,30 @@ impl Connection {
 
     /// A claim with this key and id.
     pub fn claim(&mut self, token: &str, id: &str) -> Answer {
+        self.begin_claim(token, id);
+        self.answer("POST")
+    }
+
+    /// The same, whose answer is fetched later.
+    pub fn begin_claim(&mut self, token: &str, id: &str) {
         let body = format!("{{\"claim_id\":\"{id}\"}}");
         let authorization = format!("Bearer {token}");
         let fields = [("Authorization", authorization.as_bytes()), ("Content-Type", b"application/json")];
-        self.ask("POST", "/keys/current/claim", &fields, body.as_bytes())
+        self.begin(&request("POST", "/keys/current/claim", &fields, body.as_bytes()));
     }
 
     pub fn ask(&mut self, method: &str, path: &str, fields: &[(&str, &[u8])], body: &[u8]) -> Answer {
+        self.begin(&request(method, path, fields, body));
+        self.answer(method)
+    }
+
+    fn begin(&mut self, request: &[u8]) {
         if self.closes {
             self.stream = connect(self.address);
             self.closes = false;
             self.renewed += 1;
         }
-        self.send(&request(method, path, fields, body));
-        self.answer(method)
+        self.send(request);
     }
 
     pub fn send(&mut self, bytes: &[u8]) {

@@ -135,3 +135,45 @@ pub fn no_request_fails_while_every_key_is_rotated_under_load(start: Start) {
     println!("{requests} requests and {claims} claims of {CLIENTS} clients");
     assert!(claims >= 12 * CLIENTS as u64, "each key was rotated at least a dozen times: {claims}");
 }
+
+/// More claims than the service has threads wait for the disk; everybody else is answered meanwhile.
+pub fn claims_that_wait_for_the_disk_delay_nobody_else(start: Start) {
+    let stage = Stage::begin_with(start, DAY);
+    let (_, bystander) = stage.issue(new_key("bob"));
+    let of_claimants: Vec<_> =
+        (0..CLIENTS).map(|n| stage.issue(new_key(&format!("owner{n}")).auto_rotation(true))).collect();
+    stage.clock.advance(28 * DAY).unwrap();
+    while stage.keys.tick().unwrap().more {}
+    stage.clock.advance(28 * DAY).unwrap();
+    while stage.keys.tick().unwrap().more {}
+    stage.clock.advance(27 * DAY).unwrap();
+    while stage.keys.tick().unwrap().more {}
+    let holder = stage.hold_the_disk();
+    let answered = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let claims: Vec<_> = of_claimants
+            .iter()
+            .map(|(_, token)| {
+                let mut connection = stage.connect();
+                connection.begin_claim(token, "made up by pod 7");
+                let answered = &answered;
+                scope.spawn(move || {
+                    let answer = connection.answer("POST");
+                    answered.fetch_add(1, Ordering::SeqCst);
+                    answer.status
+                })
+            })
+            .collect();
+        // Several connections, so that each of the service's threads has to answer.
+        let mut connections: Vec<_> = (0..8).map(|_| stage.connect()).collect();
+        for _ in 0..5 {
+            for connection in &mut connections {
+                assert_eq!(connection.get("/orders", &bystander).status, 200);
+            }
+        }
+        assert_eq!(answered.load(Ordering::SeqCst), 0, "the claims wait, and nobody else");
+        drop(holder);
+        let claimed = claims.into_iter().map(|claim| claim.join().unwrap()).collect::<Vec<_>>();
+        assert_eq!(claimed, [200; CLIENTS]);
+    });
+}

@@ -56,6 +56,7 @@ macro_rules! service {
         }
         $crate::tests_of! { load, $start;
             no_request_fails_while_every_key_is_rotated_under_load,
+            claims_that_wait_for_the_disk_delay_nobody_else,
         }
     };
 }

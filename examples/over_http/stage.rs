@@ -14,6 +14,8 @@ use super::client::Connection;
 
 pub const DAY: Duration = Duration::from_secs(86_400);
 
+const FILE: &str = "keys.db";
+
 /// What an adapter begins with.
 pub struct Parts {
     pub listener: TcpListener,
@@ -36,7 +38,7 @@ pub struct Stage {
     pub validator: Validator,
     stop: Option<oneshot::Sender<()>>,
     server: Option<JoinHandle<()>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 pub fn at(text: &str) -> Timestamp {
@@ -49,6 +51,17 @@ pub fn new_key(owner: &str) -> NewKey {
     new.scopes(["orders:read"].try_into().unwrap())
 }
 
+/// Waits for it, longer than any machine that is merely busy takes.
+pub fn eventually(happened: impl Fn() -> bool) {
+    for _ in 0..300_000 {
+        if happened() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("it did not happen");
+}
+
 impl Stage {
     /// On 2027-01-01, with a service whose upkeep comes every few milliseconds.
     pub fn begin(start: Start) -> Self {
@@ -59,11 +72,12 @@ impl Stage {
         let memory = std::path::Path::new("/dev/shm");
         let folder =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let file = folder.path().join("keys.db");
+        let file = folder.path().join(FILE);
         let keyring = Keyring::generate().unwrap();
         let clock = ManualClock::new(at("2027-01-01T00:00:00Z"));
         let open = || {
-            let store = SqliteStore::open(&file).unwrap();
+            // A machine that is busy may stand still in the middle of a write.
+            let store = SqliteStore::options().busy_timeout(Duration::from_secs(20)).open(&file).unwrap();
             KeyManager::builder(store, keyring.clone()).clock(clock.clone()).open().unwrap()
         };
         let (of_operator, of_service) = (open(), open());
@@ -78,15 +92,7 @@ impl Stage {
             upkeep_every,
             stop: stopped,
         });
-        Self {
-            address,
-            clock,
-            keys: of_operator,
-            validator,
-            stop: Some(stop),
-            server: Some(server),
-            _folder: folder,
-        }
+        Self { address, clock, keys: of_operator, validator, stop: Some(stop), server: Some(server), folder }
     }
 
     pub fn root(&self) -> Act<'_> {
@@ -104,12 +110,22 @@ impl Stage {
 
     /// Lets 83 days pass, and waits until the service's own timer has made this key's successor.
     pub fn until_successor_waits(&self, key: KeyId) {
+        self.until_successors_wait(&[key]);
+    }
+
+    /// The same for several keys.
+    pub fn until_successors_wait(&self, keys: &[KeyId]) {
         self.clock.advance(83 * DAY).unwrap();
         // More than a tick believes at once; commonly the days pass one by one.
         self.root().confirm_clock(keyrota::Clock::now(&self.clock)).unwrap();
-        while self.keys.rotations(key).unwrap().is_empty() {
-            std::thread::yield_now();
-        }
+        eventually(|| keys.iter().all(|key| !self.keys.rotations(*key).unwrap().is_empty()));
+    }
+
+    /// Somebody who holds the database's write lock until he goes: a long backup, or a disk that does not answer.
+    pub fn hold_the_disk(&self) -> rusqlite::Connection {
+        let holder = rusqlite::Connection::open(self.folder.path().join(FILE)).unwrap();
+        holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        holder
     }
 
     pub fn tell_to_stop(&mut self) {

@@ -18,6 +18,13 @@ use crate::{claim, upkeep};
 /// How long the last requests may take after the service was told to stop, in seconds.
 const LAST_REQUESTS: u64 = 10;
 
+/// How long a connection stays open without a request: longer than what stands in front keeps it, or a request that is on
+/// its way finds it closed. The balancers of the large clouds keep one for up to ten minutes.
+const KEEP_ALIVE: Duration = Duration::from_secs(620);
+
+/// How long a client may take to send the head of its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(60);
+
 /// What handlers share.
 pub struct App {
     pub(crate) keys: KeyManager,
@@ -84,6 +91,8 @@ pub async fn serve(
     let server = HttpServer::new(move || {
         Application::new().app_data(app.clone()).configure(|config| guards.clone().routes(config))
     })
+    .keep_alive(KEEP_ALIVE)
+    .client_request_timeout(FIRST_REQUEST)
     .listen(listener)?
     .shutdown_timeout(LAST_REQUESTS)
     .disable_signals()
