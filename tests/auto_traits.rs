@@ -102,6 +102,7 @@ fn errors_stay_small() {
         ("SealError", size_of::<SealError>()),
         ("StoreError", size_of::<StoreError>()),
         ("TextError", size_of::<TextError>()),
+        ("http::Problem", size_of::<http::Problem<'static>>()),
     ] {
         assert!(size <= 128, "{name} has {size} bytes");
     }

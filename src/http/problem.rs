@@ -10,6 +10,7 @@ use crate::http::credentials::CredentialsError;
 use crate::http::header::{Header, Headers};
 use crate::http::limit;
 use crate::lifecycle::LifecycleError;
+use crate::limit::LimitStatus;
 use crate::scope::Scope;
 use crate::validate::{Denial, DenialClass};
 
@@ -20,7 +21,11 @@ use crate::validate::{Denial, DenialClass};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem<'a> {
     status: u16,
-    headers: Headers<'a>,
+    challenge: Option<Cow<'a, str>>,
+    /// The limit that is reached.
+    limit: Option<LimitStatus>,
+    /// Whether it is worth a second attempt soon.
+    is_passing: bool,
     body: Cow<'static, str>,
 }
 
@@ -95,8 +100,8 @@ impl<'a> Problem<'a> {
 
     /// The fields; among them the type of the body.
     #[must_use]
-    pub fn headers(&self) -> &Headers<'a> {
-        &self.headers
+    pub fn headers(&self) -> Headers<'_> {
+        self.fields(self.challenge.as_deref().map(Cow::Borrowed))
     }
 
     /// The problem document, in JSON.
@@ -107,16 +112,32 @@ impl<'a> Problem<'a> {
 
     /// The status, the fields and the body, allocated only where they were put together.
     #[must_use]
-    pub fn into_parts(self) -> (u16, Headers<'a>, Cow<'static, str>) {
-        (self.status, self.headers, self.body)
+    pub fn into_parts(mut self) -> (u16, Headers<'a>, Cow<'static, str>) {
+        let challenge = self.challenge.take();
+        (self.status, self.fields(challenge), self.body)
     }
 
-    fn new(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
+    fn fields<'b>(&self, challenge: Option<Cow<'b, str>>) -> Headers<'b> {
         let mut headers = Headers::new();
         headers.push(Header::fixed("content-type", "application/problem+json"));
         // Answers to requests with `X-API-Key` are kept by shared caches unless they are told not to.
         headers.push(Header::fixed("cache-control", "no-store"));
-        Self { status, headers, body: body.into() }
+        match challenge {
+            Some(Cow::Borrowed(challenge)) => headers.push(Header::fixed("www-authenticate", challenge)),
+            Some(Cow::Owned(challenge)) => headers.push(Header::made("www-authenticate", challenge)),
+            None => {}
+        }
+        if let Some(status) = &self.limit {
+            limit::push(&mut headers, status);
+        }
+        if self.is_passing {
+            headers.push(Header::fixed("retry-after", SOON));
+        }
+        headers
+    }
+
+    fn new(status: u16, body: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, challenge: None, limit: None, is_passing: false, body: body.into() }
     }
 
     /// Of no further type, with this detail.
@@ -125,12 +146,8 @@ impl<'a> Problem<'a> {
         Self::new(status, serde_json::to_string(&document).unwrap_or_default())
     }
 
-    fn with(mut self, name: &'static str, value: impl Into<Cow<'a, str>>) -> Self {
-        self.headers.push(match value.into() {
-            Cow::Borrowed(value) => Header::fixed(name, value),
-            Cow::Owned(value) => Header::made(name, value),
-        });
-        self
+    fn challenging(self, challenge: impl Into<Cow<'a, str>>) -> Self {
+        Self { challenge: Some(challenge.into()), ..self }
     }
 
     pub(super) fn of_credentials(error: CredentialsError, challenges: &'a Challenges) -> Self {
@@ -139,7 +156,7 @@ impl<'a> Problem<'a> {
             CredentialsError::Several => (400, SEVERAL, &challenges.invalid_request),
             CredentialsError::Malformed => (400, MALFORMED, &challenges.invalid_request),
         };
-        Self::new(status, body).with("www-authenticate", challenge.as_str())
+        Self::new(status, body).challenging(challenge.as_str())
     }
 
     pub(super) fn of_denial(denial: &Denial, demanded: Option<&Scope>, challenges: &'a Challenges) -> Self {
@@ -148,25 +165,19 @@ impl<'a> Problem<'a> {
             DenialClass::Forbidden => {
                 let scope = demanded.map(|scope| format!(" {}", scope.as_str())).unwrap_or_default();
                 Self::told(403, "Forbidden", &format!("The API key lacks the scope{scope}."))
-                    .with("www-authenticate", challenges.insufficient_scope(demanded))
+                    .challenging(challenges.insufficient_scope(demanded))
             }
-            DenialClass::Limited => {
-                let mut problem = Self::new(429, LIMITED);
-                if let Some(status) = denial.limit() {
-                    limit::push(&mut problem.headers, status);
-                }
-                problem
-            }
+            DenialClass::Limited => Self { limit: denial.limit().copied(), ..Self::new(429, LIMITED) },
             DenialClass::Unavailable => Self::unavailable(UNAVAILABLE),
         }
     }
 
     fn unauthenticated(challenges: &'a Challenges) -> Self {
-        Self::new(401, INVALID).with("www-authenticate", challenges.invalid_token.as_str())
+        Self::new(401, INVALID).challenging(challenges.invalid_token.as_str())
     }
 
     fn unavailable(body: &'static str) -> Self {
-        Self::new(503, body).with("retry-after", SOON)
+        Self { is_passing: true, ..Self::new(503, body) }
     }
 
     /// Of the body of a claim that cannot be read.
