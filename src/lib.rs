@@ -14,7 +14,8 @@
 //! * [notifications](guide::notifications), and with the features `webhook` and `email` on telling by these,
 //! * [sinks](guide::sinks), which put each new token where its service reads it,
 //! * [alarms](guide::alarms),
-//! * [compliance evidence](guide::compliance).
+//! * [compliance evidence](guide::compliance),
+//! * [HTTP](guide::http): keys in front of a service's routes, with the texts of [`mod@http`].
 //!
 //! # Words
 //!
@@ -87,6 +88,7 @@ mod validate;
 mod manager;
 
 pub mod guide;
+pub mod http;
 
 // The public interface is:
 pub use crate::actor::{Actor, ActorKind};

@@ -71,6 +71,7 @@ const HOUSE: &[&str] = &[
     "backup",
     // Face.
     "manager",
+    "http",
     // Documentation only.
     "guide",
 ];
@@ -448,6 +449,19 @@ fn files_have_two_rooms_and_the_network_has_one() {
     assert_eq!(outside(&library, &["notify/webhook", "notify/email"], client), [""; 0]);
     assert_eq!(outside(&planted_crate("manager", "use ureq::Agent;"), &[], client).len(), 1);
     assert_eq!(outside(&planted_crate("manager", "use std::net::TcpStream;"), &[], network).len(), 1);
+}
+
+/// What a service's clients read; the fields of what the library itself sends are their senders'.
+#[test]
+fn the_answers_of_http_have_one_room() {
+    const FIELDS: &[&str] = &["www-authenticate", "x-api-key", "ratelimit", "sunset", "problem+json"];
+    let names = |module: &Module| {
+        let is_field = |text: &str| FIELDS.iter().any(|field| text.to_ascii_lowercase().contains(field));
+        source::literals(&module.trees).into_iter().find(|text| is_field(text)).map(str::to_owned)
+    };
+    assert_eq!(outside(&source::library(), &["http"], names), [""; 0]);
+    let planted = planted_crate("manager", "const FIELD: &str = \"X-API-Key-Deprecated\";");
+    assert_eq!(outside(&planted, &["http"], names).len(), 1);
 }
 
 #[test]

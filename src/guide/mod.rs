@@ -18,6 +18,7 @@
 //! 7. [Sinks](sinks): putting each new token where its service reads it.
 //! 8. [Alarms](alarms): what failures and usage tell of abuse and of missed rotations.
 //! 9. [Compliance evidence](compliance): how old secrets are, and which entries show what to an auditor.
+//! 10. [HTTP](http): a key in front of routes; what a service answers, and what it does about blocking.
 //!
 //! Every example is compiled and run as a test, on a [`MemoryStore`](crate::MemoryStore) and a
 //! [`ManualClock`](crate::ManualClock); a service takes a `SqliteStore` and the system's clock, and is otherwise the same.
@@ -35,6 +36,9 @@ pub mod compliance {}
 #[cfg_attr(keyrota_docs, doc(cfg(feature = "email")))]
 #[doc = include_str!("email.md")]
 pub mod email {}
+
+#[doc = include_str!("http.md")]
+pub mod http {}
 
 #[doc = include_str!("notifications.md")]
 pub mod notifications {}

@@ -47,6 +47,8 @@ use crate::time::Timestamp;
 
 use counts::Counts;
 pub use denial::{Denial, DenialClass, DenialReason, Unavailable};
+#[cfg(test)]
+pub(crate) use entry::Following;
 pub use findings::Finding;
 use follow::Follower;
 pub use grant::{Demand, Grant, Successor};
