@@ -48,6 +48,7 @@ mod claim;
 mod digest;
 mod due;
 mod event;
+mod imported;
 mod key;
 mod lifecycle;
 mod limit;
@@ -98,6 +99,7 @@ pub use crate::event::{Event, EventKind};
 pub use crate::id::{
     KeyId, KeyName, NotificationId, OwnerId, RequestId, RoleName, RotationId, StoreId, VersionNo,
 };
+pub use crate::imported::{DigestError, DigestForm, ForeignDigest, Strength, WeakAction};
 pub use crate::key::{Metadata, MetadataError};
 pub use crate::keyring::{Generation, Keyring, KeyringError, MasterKey};
 pub use crate::lifecycle::LifecycleError;

@@ -29,6 +29,7 @@ const HOUSE: &[&str] = &[
     // Domain.
     "token",
     "digest",
+    "imported",
     "claim",
     "scope",
     "limit",
