@@ -11,7 +11,8 @@
 //! * [how rotation works](guide::rotation),
 //! * [choosing a policy](guide::policy),
 //! * [claiming](guide::claiming), for those who write clients and for those who serve them,
-//! * [notifications](guide::notifications).
+//! * [notifications](guide::notifications),
+//! * [importing](guide::importing) the keys that you have already.
 //!
 //! # Words
 //!
@@ -74,6 +75,7 @@ mod store;
 // Engines.
 #[cfg(feature = "sqlite")]
 mod backup;
+mod import;
 mod outbox;
 mod records;
 mod report;
@@ -99,6 +101,10 @@ pub use crate::event::{Event, EventKind};
 pub use crate::id::{
     KeyId, KeyName, NotificationId, OwnerId, RequestId, RoleName, RotationId, StoreId, VersionNo,
 };
+pub use crate::import::{
+    ForeignKey, ImportColumn, ImportReport, ImportSource, LegacyLookup, LineOutcome, LineProblem, LineReport,
+    SourceError, TokenList,
+};
 pub use crate::imported::{DigestError, DigestForm, ForeignDigest, Strength, WeakAction};
 pub use crate::key::{Metadata, MetadataError};
 pub use crate::keyring::{Generation, Keyring, KeyringError, MasterKey};
@@ -107,11 +113,11 @@ pub use crate::limit::{LimitError, LimitStatus, Limits, Quota, RateLimit, Refill
 #[cfg(feature = "sqlite")]
 pub use crate::manager::Restore;
 pub use crate::manager::{
-    Act, Adoption, AuditFilter, AutoRotation, Claim, ClaimedKey, DeadLetter, DeliveryReport, DenialReport,
-    EditKey, Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage,
-    KeyStatus, KeyUsage, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey,
-    TopKeys, UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage,
-    VersionUse,
+    Act, AdoptError, Adoption, AuditFilter, AutoRotation, Claim, ClaimedKey, DeadLetter, DeliveryReport,
+    DenialReport, EditKey, Evidence, ExportError, Import, ImportError, ImportedReport, ImportedSecret,
+    ImportedVersion, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage, KeyStatus,
+    KeyUsage, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys,
+    UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage, VersionUse,
 };
 pub use crate::network::{Network, NetworkError, Networks};
 pub use crate::notification::{Notification, NotificationKind, Severity};

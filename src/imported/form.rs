@@ -274,10 +274,7 @@ mod tests {
             assert_eq!(parsed(&text, None), Ok(expected), "{text}");
             assert_eq!(parsed(&text, Some(DigestForm::Sha256)), Ok(expected), "{text}");
         }
-        assert_eq!(
-            parsed(SHA512, None),
-            Ok(ForeignDigest::of_token(DigestForm::Sha512, TOKEN.as_bytes()))
-        );
+        assert_eq!(parsed(SHA512, None), Ok(ForeignDigest::of_token(DigestForm::Sha512, TOKEN.as_bytes())));
     }
 
     #[test]

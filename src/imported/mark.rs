@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::digest::SecretDigest;
 use crate::imported::form::DigestForm;
 use crate::imported::strength::Strength;
+use crate::token::Locator;
 
 /// What becomes of an imported key whose token turns out to be weak. What is not known to be weak stays as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,6 +19,16 @@ pub enum WeakAction {
     Rotate,
     /// It is not imported; where that shows only later, it is revoked.
     Refuse,
+}
+
+/// What is learned of an imported version when its token is used: nothing but this of the token is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Upgrade {
+    /// Of the whole token, under the current generation.
+    pub(crate) digest: SecretDigest,
+    /// The version's name under the same generation.
+    pub(crate) locator: Locator,
+    pub(crate) strength: Strength,
 }
 
 /// What an imported version remembers of its origin.

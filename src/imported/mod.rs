@@ -11,8 +11,8 @@ mod naming;
 mod strength;
 
 pub use form::{DigestError, DigestForm, ForeignDigest};
-pub(crate) use mark::ImportedMark;
 pub use mark::WeakAction;
+pub(crate) use mark::{ImportedMark, Upgrade};
 pub(crate) use naming::{keyed, locator, wrapped};
 pub use strength::Strength;
 

@@ -12,11 +12,7 @@ pub(crate) fn wrapped(
     keys: &GenerationKeys,
 ) -> SecretDigest {
     let fields = [&b"imported digest v1"[..], foreign.form().as_str().as_bytes(), foreign.bytes()];
-    SecretDigest {
-        scheme: DigestScheme::ImportedDigest,
-        generation,
-        bytes: keys.digest.sign_fields(&fields),
-    }
+    SecretDigest { scheme: DigestScheme::ImportedDigest, generation, bytes: keys.digest.sign_fields(&fields) }
 }
 
 /// What is stored of an imported token that was seen: a keyed hash of all of it.
@@ -44,8 +40,7 @@ mod tests {
     fn digest_and_locator_depend_on_token_form_and_master_key() {
         let (one, other) = (Keyring::generate().unwrap(), Keyring::generate().unwrap());
         let of = |token: &[u8], form, ring: &Keyring| {
-            let digest =
-                wrapped(&ForeignDigest::of_token(form, token), ring.current(), ring.current_keys());
+            let digest = wrapped(&ForeignDigest::of_token(form, token), ring.current(), ring.current_keys());
             (digest.bytes, locator(&digest, ring.current_keys()))
         };
         let first = of(TOKEN, DigestForm::Sha256, &one);

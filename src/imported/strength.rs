@@ -20,6 +20,16 @@ pub enum Strength {
 const BITS: f64 = 80.0;
 
 impl Strength {
+    /// Its stable name, such as `weak`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Weak => "weak",
+            Self::Sufficient => "sufficient",
+        }
+    }
+
     /// Of a token that was seen. An upper bound of what is in it: by the kinds of its characters, and by how they are
     /// spread; runs and repetitions count once.
     pub(crate) fn of(token: &[u8]) -> Self {
@@ -57,7 +67,7 @@ fn bits(token: &[u8]) -> f64 {
         .map(|count| count / length * (length / count).log2())
         .sum();
     let by_kind = alphabet(random).log2();
-    (fresh * by_kind.min(spread + 1.0)).max(0.0)
+    (fresh * by_kind.min(spread + 0.5)).max(0.0)
 }
 
 /// How many characters at the end repeat the beginning as a whole.
@@ -77,7 +87,8 @@ fn alphabet(text: &[u8]) -> f64 {
         return 10.0;
     }
     let is_hex = |lower: bool| {
-        let foreign = move |byte: &u8| if lower { byte.is_ascii_uppercase() } else { byte.is_ascii_lowercase() };
+        let foreign =
+            move |byte: &u8| if lower { byte.is_ascii_uppercase() } else { byte.is_ascii_lowercase() };
         text.iter().all(|byte| (byte.is_ascii_hexdigit() || *byte == b'-') && !foreign(byte))
     };
     if is_hex(true) || is_hex(false) {
@@ -108,7 +119,12 @@ mod tests {
             "6e4d1b0a-93c7-4f28-8e15-7b2c9d0f3a64",
             "mJv8Q2xk0dR1sYzTn4WbEo7PfHc9LgUa3iKqXrBt5VM=",
         ] {
-            assert_eq!(Strength::of(token.as_bytes()), Strength::Sufficient, "{token} {}", bits(token.as_bytes()));
+            assert_eq!(
+                Strength::of(token.as_bytes()),
+                Strength::Sufficient,
+                "{token} {}",
+                bits(token.as_bytes())
+            );
         }
     }
 

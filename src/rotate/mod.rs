@@ -10,6 +10,7 @@ mod lookup;
 mod mint;
 mod plan;
 mod simulate;
+mod upgrade;
 
 pub use apply::TickReport;
 pub(crate) use apply::tick;
@@ -19,3 +20,4 @@ pub(crate) use mint::mint;
 pub use plan::{ClockState, Plan, PlannedDelivery, Unsettled};
 pub(crate) use plan::{clock_state, next_due, plan};
 pub use simulate::{ClientBehaviour, Simulation};
+pub(crate) use upgrade::record_upgrades;

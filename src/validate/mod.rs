@@ -12,6 +12,7 @@ mod facts;
 mod findings;
 mod follow;
 mod grant;
+mod imports;
 mod index;
 #[cfg(test)]
 mod interleaved;
@@ -25,6 +26,7 @@ mod replica;
 mod sequence;
 mod slab;
 mod sync;
+mod upgrades;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +51,7 @@ pub use grant::{Demand, Grant, Successor};
 use leeway::Leeway;
 pub use leeway::{BoundedStaleness, StalenessError};
 pub(crate) use marks::{Mark, Marks};
+use upgrades::Upgrades;
 
 /// Answers whether a token is valid, from a replica of the store in memory.
 ///
@@ -65,6 +68,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     follower: Follower,
     counts: Counts,
+    upgrades: Upgrades,
     marks: Arc<Marks>,
     /// None: every validation asks the store whether anybody has committed.
     leeway: Option<Leeway>,
@@ -116,7 +120,8 @@ impl ValidatorBuilder {
         let marks = Marks::of(head.origin());
         let closed = AtomicBool::new(false);
         let leeway = staleness.map(Leeway::new);
-        let inner = Inner { records, clock, follower, counts, marks, leeway, closed };
+        let inner =
+            Inner { records, clock, follower, counts, upgrades: Upgrades::default(), marks, leeway, closed };
         // Else the first requests of a key with a quota would be denied. What fails here is tried again by each flush.
         drop(inner.lease());
         Ok(Validator { inner: Arc::new(inner) })
@@ -284,7 +289,10 @@ impl Inner {
         let (now, mark) = (self.clock.now(), self.follower.replica.high_water());
         match clock_state(now, mark) {
             ClockState::Jumped { .. } => Ok(()),
-            _ => self.counts.record_first_uses(&self.records, now.max(mark)),
+            _ => self
+                .counts
+                .record_first_uses(&self.records, now.max(mark))
+                .and(self.upgrades.record(&self.records, now.max(mark))),
         }
     }
 
