@@ -80,7 +80,7 @@ impl ForeignKey {
         }
         let date = || {
             let form = "of a date such as 2027-01-31T12:00:00Z, or of seconds since 1970";
-            dates::parse(trimmed).map(Some).ok_or(LineProblem::Cell { column: column.as_str(), form })
+            dates::parse(trimmed).map(Some).ok_or(LineProblem::Form { column: column.as_str(), form })
         };
         let state = &mut self.state;
         match column {
@@ -172,7 +172,7 @@ fn status(text: &str) -> Result<ForeignStatus, LineProblem> {
             Ok(ForeignStatus::Revoked)
         }
         "expired" | "retired" | "ended" => Ok(ForeignStatus::Ended),
-        _ => Err(LineProblem::Cell {
+        _ => Err(LineProblem::Form {
             column: ImportColumn::Status.as_str(),
             form: "active, deprecated, revoked or expired",
         }),
@@ -183,13 +183,13 @@ fn flag(column: ImportColumn, text: &str) -> Result<bool, LineProblem> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "t" | "yes" | "y" | "1" | "on" => Ok(true),
         "false" | "f" | "no" | "n" | "0" | "off" => Ok(false),
-        _ => Err(LineProblem::Cell { column: column.as_str(), form: "true or false" }),
+        _ => Err(LineProblem::Form { column: column.as_str(), form: "true or false" }),
     }
 }
 
 fn scopes(text: &str) -> Result<ScopeSet, LineProblem> {
     let form = "of a list of scopes such as orders:read";
-    let wrong = || LineProblem::Cell { column: ImportColumn::Scopes.as_str(), form };
+    let wrong = || LineProblem::Form { column: ImportColumn::Scopes.as_str(), form };
     let words: Vec<String> = if text.starts_with('[') {
         serde_json::from_str(text).map_err(|_| wrong())?
     } else {

@@ -37,7 +37,7 @@ pub enum LineProblem {
     Text(#[from] TextError),
     /// A cell does not have the form that its column asks for.
     #[error("{column} does not have the form {form}")]
-    Cell {
+    Form {
         /// The column.
         column: &'static str,
         /// The form, in words.

@@ -63,7 +63,7 @@ fn bad_lines_are_left_out_with_their_reasons_where_that_is_asked() {
         assert_eq!(found[0], (3, LineProblem::NoSecret));
         assert_eq!(found[1], (4, LineProblem::Repeated));
         assert_eq!(found[2], (5, LineProblem::Digest(keyrota::DigestError::Salted)));
-        assert!(matches!(found[3], (7, LineProblem::Cell { column: "status", .. })));
+        assert!(matches!(found[3], (7, LineProblem::Form { column: "status", .. })));
         assert_eq!(found[4], (8, LineProblem::Cells));
         assert!(matches!(found[5], (9, LineProblem::Text(_))));
         assert!([1, 2, 5].iter().all(|n| bed.is_granted(&foreign(*n))));
