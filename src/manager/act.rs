@@ -112,6 +112,9 @@ impl<'a> Act<'a> {
         mut decide: impl FnMut(&mut Attempt<'_>) -> Result<T, ManageError>,
         repeat: impl Fn(&Records, &RequestRecord, Timestamp) -> Result<T, ManageError>,
     ) -> Result<(T, Option<Revision>), ManageError> {
+        let repeat = |records: &Records, request: &RequestRecord, t| {
+            repeat(records, request, t).map(|value| (value, None))
+        };
         let Self { keys, actor, reason, request } = self;
         let mut context = Context::new(actor, reason, request)?;
         let asked_request = context.request.clone();
@@ -144,7 +147,7 @@ impl<'a> Act<'a> {
                 if record.operation != *operation {
                     return Err(ManageError::RequestReused(request));
                 }
-                return repeat(records, &record, t).map(|value| (value, None));
+                return repeat(records, &record, t);
             }
             if urgency == Urgency::Ordinary && !settings(records)?.management_enabled {
                 return Err(ManageError::ManagementDisabled);

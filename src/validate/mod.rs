@@ -271,7 +271,7 @@ impl Inner {
 
     fn flush(&self) -> Result<usize, StoreError> {
         let counted = self.counts.flush(&self.follower, &*self.records.store, self.now());
-        let (used, leased) = (self.record_first_uses(), self.lease());
+        let (used, leased) = (self.record_first_uses().and(self.record_upgrades()), self.lease());
         counted.and_then(|counted| used.and(leased).map(|()| counted))
     }
 
@@ -289,16 +289,23 @@ impl Inner {
         let (now, mark) = (self.clock.now(), self.follower.replica.high_water());
         match clock_state(now, mark) {
             ClockState::Jumped { .. } => Ok(()),
-            _ => self
-                .counts
-                .record_first_uses(&self.records, now.max(mark))
-                .and(self.upgrades.record(&self.records, now.max(mark))),
+            _ => self.counts.record_first_uses(&self.records, now.max(mark)),
+        }
+    }
+
+    /// Records what was learned of imported tokens, by the same clock: some may have to rotate, or to end.
+    fn record_upgrades(&self) -> Result<(), StoreError> {
+        let (now, mark) = (self.clock.now(), self.follower.replica.high_water());
+        match clock_state(now, mark) {
+            ClockState::Jumped { .. } => Ok(()),
+            _ => self.upgrades.record(&self.records, now.max(mark)),
         }
     }
 
     fn finish(&self) -> Result<(), StoreError> {
         let counted = self.counts.finish(&self.follower, &*self.records.store, self.now());
         let counted = counted.and_then(|counted| self.record_first_uses().map(|()| counted));
+        let counted = counted.and_then(|counted| self.record_upgrades().map(|()| counted));
         quotas::give_back(&self.follower, &self.records).and(counted.map(drop))
     }
 }

@@ -160,6 +160,7 @@ fn a_table_of_an_sqlite_database_is_read_and_left_as_it_was() {
     .unwrap();
     let insert = "INSERT INTO \"api keys\" (key_hash, user_id, name, status, created_at, expires_at, metadata) \
                   VALUES (?1, ?2, ?3, ?4, '2026-01-01 00:00:00', ?5, '{\"team\": 1}')";
+    old.execute_batch("BEGIN").unwrap();
     for n in 0..1_234_i64 {
         let status = if n % 5 == 0 { "revoked" } else { "active" };
         let token = foreign(n as usize);
@@ -170,6 +171,7 @@ fn a_table_of_an_sqlite_database_is_read_and_left_as_it_was() {
             old.execute(insert, (kept(DigestForm::Sha256, &token), n % 700, "text", status, end)).unwrap();
         }
     }
+    old.execute_batch("COMMIT").unwrap();
     drop(old);
     let before = std::fs::read(&path).unwrap();
     let bed = bed();

@@ -156,6 +156,7 @@ fn what_was_over_in_the_other_system_is_over_here() {
         expected[6] = expired;
         // Over for longer than 30 days.
         expected[..4].fill(Some(DenialReason::Unknown));
+        expected[5] = Some(DenialReason::Unknown);
         assert_eq!(verdicts(), expected);
         bed.tick_to(common::at("2027-02-02"));
         assert!(bed.keys.check(None).unwrap().is_sound());

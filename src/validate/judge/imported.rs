@@ -36,6 +36,7 @@ struct Matches<'a> {
 impl Inner {
     /// The same as [`Inner::validate`](Self::validate) for what is no token of this library's own.
     #[cold]
+    #[inline(never)]
     pub(super) fn validate_imported(&self, token: &[u8], demand: Demand<'_>) -> Result<Grant, Denial> {
         if token.is_empty() || token.len() > MAX_TOKEN {
             return Err(Denial::UNKNOWN);
