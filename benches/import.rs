@@ -23,7 +23,9 @@ use std::time::Instant;
 
 use common::measure::{Run, nanos};
 use common::{Error, bare};
-use keyrota::{Actor, DigestForm, Import, ImportSource, KeyManager, Keyring, OwnerLimit, SqliteStore};
+use keyrota::{
+    Actor, DigestForm, Import, ImportSource, KeyManager, KeyStore as _, Keyring, OwnerLimit, SqliteStore,
+};
 use rusqlite::types::Value;
 use tempfile::TempDir;
 
@@ -112,9 +114,9 @@ fn measure(run: &mut Run, count: usize) -> Result<(), Error> {
     println!("  the same rows, bare             {:>9.2} s", seconds(bare_loop));
     println!("  opened by a validator           {loaded:>9.2} s");
     println!("  most memory beyond the beginning {memory:>8.1} MiB");
-    run.ratio(&format!("import {count} / bare"), import_all / bare_loop);
-    run.ratio(&format!("import {count} without the check / bare"), (import_all - dry) / bare_loop);
-    run.ratio(&format!("import {count} memory MiB"), memory);
+    run.ratio(format!("import {count} / bare"), import_all / bare_loop);
+    run.ratio(format!("import {count} without the check / bare"), (import_all - dry) / bare_loop);
+    run.ratio(format!("import {count} memory MiB"), memory);
     Ok(())
 }
 

@@ -8,10 +8,10 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let number: i64 = text.parse().ok()?;
-        // Seconds until the year 5138, then milliseconds until the same.
-        let micros = match number {
-            ..100_000_000_000 => number.checked_mul(1_000_000)?,
-            ..100_000_000_000_000 => number.checked_mul(1_000)?,
+        // Eleven digits of seconds last until the year 5138, and so do fourteen of milliseconds.
+        let micros = match text.len() {
+            ..12 => number.checked_mul(1_000_000)?,
+            12..15 => number.checked_mul(1_000)?,
             _ => number,
         };
         return Timestamp::from_unix_micros(micros).ok();

@@ -61,6 +61,9 @@ pub enum DigestError {
     /// It is a digest, but not in the form that was announced.
     #[error("the digest does not have the form {0}")]
     OtherForm(DigestForm),
+    /// It is the digest of the empty text, which is no secret.
+    #[error("it is the digest of the empty text, which is no secret")]
+    OfNothing,
     /// It is salted: a token cannot be looked up by it.
     #[error("the digest is salted, and no token can be looked up by it; take its key over when it is used")]
     Salted,
@@ -136,7 +139,12 @@ impl ForeignDigest {
         if !agrees || found.1 != form.length() {
             return Err(DigestError::OtherForm(form));
         }
-        Ok(Self::new(form, found.0.get(..found.1).unwrap_or_default()))
+        let digest = Self::new(form, found.0.get(..found.1).unwrap_or_default());
+        // Every token that ends in `_` would have it.
+        if digest == Self::of_token(form, b"_") || digest == Self::of_token(form, b"") {
+            return Err(DigestError::OfNothing);
+        }
+        Ok(digest)
     }
 
     /// Its form.
@@ -298,6 +306,16 @@ mod tests {
         ] {
             assert_eq!(parsed(text, Some(form)), Err(DigestError::OtherForm(form)));
         }
+    }
+
+    #[test]
+    fn the_digest_of_nothing_is_refused() {
+        let of_nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        for form in [DigestForm::Sha256, DigestForm::Sha256LastPart] {
+            assert_eq!(parsed(of_nothing, Some(form)), Err(DigestError::OfNothing));
+        }
+        let empty = ForeignDigest::of_token(DigestForm::Sha256LastPart, b"anything_");
+        assert_eq!(empty, ForeignDigest::of_token(DigestForm::Sha256LastPart, b""));
     }
 
     #[test]

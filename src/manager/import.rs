@@ -24,8 +24,11 @@ pub struct Import<'a> {
     terms: Terms,
     skips: bool,
     dry_run: bool,
-    each_line: Option<Box<dyn FnMut(&LineReport) + 'a>>,
+    each_line: Option<Teller<'a>>,
 }
+
+/// Who is told what became of each line.
+type Teller<'a> = Box<dyn FnMut(&LineReport) + 'a>;
 
 /// What holds for all keys of an import.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -185,7 +188,7 @@ impl Act<'_> {
                     // Others have changed meanwhile what was found sound.
                     problems.iter().for_each(|problem| report.add(problem));
                     report.ignored_columns = import.source.ignored();
-                    return Err(ImportError::Refused(Box::new(report)));
+                    return Err(stopped(&report, ManageError::Busy));
                 }
                 Err(error) => return Err(stopped(&report, error)),
             };

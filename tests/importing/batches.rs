@@ -126,43 +126,42 @@ fn an_import_that_was_stopped_goes_on_where_it_was() {
     for (fate, written) in
         [(Fate::NotWritten, 1_000), (Fate::UnknownAndLost, 1_000), (Fate::UnknownAndDurable, 1_100)]
     {
-        for skips in [fate == Fate::UnknownAndLost] {
-            let store = Hooked::new();
-            let keys = KeyManager::open(Arc::clone(&store), keyring()).unwrap();
-            let import = || {
-                let import = Import::from(csv(&many(1_100)));
-                if skips { import.skip_bad_lines() } else { import }
-            };
-            let act = || keys.by(Actor::operator("root")).request("move-1");
-            let mut batches = 0;
-            let stopping = import().each_line(|line| {
-                if line.line == 2 && matches!(line.outcome, LineOutcome::Imported { .. }) {
-                    batches += 1;
-                    store.fate(&[fate]);
-                }
-            });
-            let stopped = act().import(stopping).unwrap_err();
-            let ImportError::Stopped { report, source } = stopped else { panic!("{stopped}") };
-            assert_eq!((report.imported, batches), (1_000, 1));
-            assert!(matches!(source, ManageError::NotWritten(_) | ManageError::OutcomeUnknown { .. }));
-            let report = act().import(import()).unwrap();
-            assert_eq!(
-                (report.before, report.imported, report.skipped),
-                (written, 1_100 - written, 0),
-                "{fate:?}"
-            );
-            let versions = keys.imported().unwrap();
-            assert_eq!((versions.remaining, versions.over), (1_100, 0));
-            // Done is done.
-            let report = act().import(import()).unwrap();
-            assert_eq!((report.before, report.imported), (1_100, 0));
-            // With another source under the same request, nothing is written.
-            let other = Import::from(csv(&[line(&foreign(9_999))]));
-            assert!(matches!(act().import(other), Err(ImportError::Stopped { .. })));
-            let validator = keys.validator().unwrap();
-            assert!((0..1_100).step_by(111).all(|n| validator.validate(foreign(n)).is_ok()));
-            assert!(validator.validate(foreign(9_999)).is_err());
-        }
+        let skips = fate == Fate::UnknownAndLost;
+        let store = Hooked::new();
+        let keys = KeyManager::open(Arc::clone(&store), keyring()).unwrap();
+        let import = || {
+            let import = Import::from(csv(&many(1_100)));
+            if skips { import.skip_bad_lines() } else { import }
+        };
+        let act = || keys.by(Actor::operator("root")).request("move-1");
+        let mut batches = 0;
+        let stopping = import().each_line(|line| {
+            if line.line == 2 && matches!(line.outcome, LineOutcome::Imported { .. }) {
+                batches += 1;
+                store.fate(&[fate]);
+            }
+        });
+        let stopped = act().import(stopping).unwrap_err();
+        let ImportError::Stopped { report, source } = stopped else { panic!("{stopped}") };
+        assert_eq!((report.imported, batches), (1_000, 1));
+        assert!(matches!(source, ManageError::NotWritten(_) | ManageError::OutcomeUnknown { .. }));
+        let report = act().import(import()).unwrap();
+        assert_eq!(
+            (report.before, report.imported, report.skipped),
+            (written, 1_100 - written, 0),
+            "{fate:?}"
+        );
+        let versions = keys.imported().unwrap();
+        assert_eq!((versions.remaining, versions.over), (1_100, 0));
+        // Done is done.
+        let report = act().import(import()).unwrap();
+        assert_eq!((report.before, report.imported), (1_100, 0));
+        // With another source under the same request, nothing is written.
+        let other = Import::from(csv(&[line(&foreign(9_999))]));
+        assert!(matches!(act().import(other), Err(ImportError::Stopped { .. })));
+        let validator = keys.validator().unwrap();
+        assert!((0..1_100).step_by(111).all(|n| validator.validate(foreign(n)).is_ok()));
+        assert!(validator.validate(foreign(9_999)).is_err());
     }
 }
 
