@@ -15,7 +15,8 @@
 //! * [sinks](guide::sinks), which put each new token where its service reads it,
 //! * [alarms](guide::alarms),
 //! * [compliance evidence](guide::compliance),
-//! * [HTTP](guide::http): keys in front of a service's routes, with the texts of [`mod@http`].
+//! * [HTTP](guide::http): keys in front of a service's routes, with the texts of [`mod@http`],
+//! * [importing](guide::importing) the keys that you have already.
 //!
 //! # Words
 //!
@@ -52,6 +53,7 @@ mod claim;
 mod digest;
 mod due;
 mod event;
+mod imported;
 mod key;
 mod lifecycle;
 mod limit;
@@ -78,6 +80,7 @@ mod store;
 // Engines.
 #[cfg(feature = "sqlite")]
 mod backup;
+mod import;
 mod outbox;
 mod records;
 mod report;
@@ -104,6 +107,11 @@ pub use crate::event::{Event, EventKind};
 pub use crate::id::{
     KeyId, KeyName, NotificationId, OwnerId, RequestId, RoleName, RotationId, StoreId, VersionNo,
 };
+pub use crate::import::{
+    ForeignKey, ImportColumn, ImportReport, ImportSource, LegacyLookup, LineOutcome, LineProblem, LineReport,
+    SourceError, TokenList,
+};
+pub use crate::imported::{DigestError, DigestForm, ForeignDigest, Strength, WeakAction};
 pub use crate::key::{Metadata, MetadataError};
 pub use crate::keyring::{Generation, Keyring, KeyringError, MasterKey};
 pub use crate::lifecycle::LifecycleError;
@@ -111,10 +119,11 @@ pub use crate::limit::{LimitError, LimitStatus, Limits, Quota, RateLimit, Refill
 #[cfg(feature = "sqlite")]
 pub use crate::manager::Restore;
 pub use crate::manager::{
-    Act, Adoption, AuditFilter, AutoRotation, Claim, DeadLetter, DeliveryReport, DenialReport, EditKey,
-    Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage, KeyStatus,
-    KeyUsage, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys,
-    UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage, VersionUse,
+    Act, AdoptError, Adoption, AuditFilter, AutoRotation, Claim, DeadLetter, DeliveryReport, DenialReport,
+    EditKey, Evidence, ExportError, Import, ImportError, ImportedReport, ImportedSecret, ImportedVersion,
+    IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage, KeyStatus, KeyUsage, NewKey,
+    PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys, UsageAsOf,
+    UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage, VersionUse,
     WaitingClaim, WaitingPage,
 };
 pub use crate::network::{Network, NetworkError, Networks};

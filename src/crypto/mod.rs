@@ -47,6 +47,14 @@ pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     })
 }
 
+/// SHA-512 (FIPS 180-4), for recognising digests of other systems.
+pub(crate) fn sha512(data: &[u8]) -> [u8; 64] {
+    let mut out = [0; 64];
+    let digest = digest::digest(&digest::SHA512, data);
+    out.iter_mut().zip(digest.as_ref()).for_each(|(slot, byte)| *slot = *byte);
+    out
+}
+
 /// Whether two 32-byte values are equal; the time does not depend on the values.
 pub(crate) fn ct_eq_32(a: &[u8; 32], b: &[u8; 32]) -> bool {
     let words = |bytes: &[u8; 32]| {

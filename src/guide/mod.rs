@@ -19,6 +19,7 @@
 //! 8. [Alarms](alarms): what failures and usage tell of abuse and of missed rotations.
 //! 9. [Compliance evidence](compliance): how old secrets are, and which entries show what to an auditor.
 //! 10. [HTTP](http): a key in front of routes; what a service answers, and what it does about blocking.
+//! 11. [Importing](importing): how keys of another system move here.
 //!
 //! Every example is compiled and run as a test, on a [`MemoryStore`](crate::MemoryStore) and a
 //! [`ManualClock`](crate::ManualClock); a service takes a `SqliteStore` and the system's clock, and is otherwise the same.
@@ -39,6 +40,9 @@ pub mod email {}
 
 #[doc = include_str!("http.md")]
 pub mod http {}
+
+#[doc = include_str!("importing.md")]
+pub mod importing {}
 
 #[doc = include_str!("notifications.md")]
 pub mod notifications {}

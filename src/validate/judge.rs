@@ -1,5 +1,7 @@
 //! The verdict: who presented this token, and may they now?
 
+mod imported;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::crypto;
@@ -162,8 +164,11 @@ impl Inner {
     pub(super) fn validate(&self, token: &[u8], demand: Demand<'_>) -> Result<Grant, Denial> {
         let replica = &self.follower.replica;
         // What the token names is on its way from memory while the rest of it is checked.
-        let token = PresentedToken::parse_noting(token, |locator| replica.prefetch_index(locator.words()))
-            .map_err(|_| self.failed(Denial::UNKNOWN, &demand, None))?;
+        let parsed = PresentedToken::parse_noting(token, |locator| replica.prefetch_index(locator.words()));
+        let Ok(token) = parsed else {
+            let answer = self.validate_imported(token, demand);
+            return answer.map_err(|denial| self.failed(denial, &demand, None));
+        };
         // Before the replica: a mark that is lifted meanwhile may be lifted for what this replica does not show yet.
         let marked = self.marks.snapshot();
         let mut found = None;

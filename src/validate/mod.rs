@@ -12,6 +12,7 @@ mod facts;
 mod findings;
 mod follow;
 mod grant;
+mod imports;
 mod index;
 #[cfg(test)]
 mod interleaved;
@@ -27,6 +28,7 @@ mod signals;
 mod slab;
 mod sync;
 mod tell;
+mod upgrades;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +58,7 @@ use leeway::Leeway;
 pub use leeway::{BoundedStaleness, StalenessError};
 pub(crate) use marks::{Mark, Marks};
 use signals::Signals;
+use upgrades::Upgrades;
 
 /// Answers whether a token is valid, from a replica of the store in memory.
 ///
@@ -72,6 +75,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     follower: Follower,
     counts: Counts,
+    upgrades: Upgrades,
     marks: Arc<Marks>,
     signals: Signals,
     /// None: every validation asks the store whether anybody has committed.
@@ -143,7 +147,17 @@ impl ValidatorBuilder {
             .map_err(|error| OpenError::NotFounded(Box::new(error.into())))?;
         let closed = AtomicBool::new(false);
         let leeway = staleness.map(Leeway::new);
-        let inner = Inner { records, clock, follower, counts, marks, signals, leeway, closed };
+        let inner = Inner {
+            records,
+            clock,
+            follower,
+            counts,
+            upgrades: Upgrades::default(),
+            marks,
+            signals,
+            leeway,
+            closed,
+        };
         // Else the first requests of a key with a quota would be denied. What fails here is tried again by each flush.
         drop(inner.lease());
         Ok(Validator { inner: Arc::new(inner) })
@@ -305,8 +319,8 @@ impl Inner {
         let first = || used = self.record_first_uses();
         let counted =
             self.counts.flush(&self.follower, &*self.records.store, self.now(), first, &self.signals);
-        let (leased, told) = (self.lease(), self.tell());
-        counted.and_then(|counted| used.and(leased).and(told).map(|()| counted))
+        let (upgraded, leased, told) = (self.record_upgrades(), self.lease(), self.tell());
+        counted.and_then(|counted| used.and(upgraded).and(leased).and(told).map(|()| counted))
     }
 
     /// Leases anew what is used up of quotas, by a clock that is believed.
@@ -327,14 +341,23 @@ impl Inner {
         }
     }
 
+    /// Records what was learned of imported tokens, by the same clock: some may have to rotate, or to end.
+    fn record_upgrades(&self) -> Result<(), StoreError> {
+        let (now, mark) = (self.clock.now(), self.follower.replica.high_water());
+        match clock_state(now, mark) {
+            ClockState::Jumped { .. } => Ok(()),
+            _ => self.upgrades.record(&self.records, now.max(mark)),
+        }
+    }
+
     fn finish(&self) -> Result<(), StoreError> {
         let mut used = Ok(());
         let first = || used = self.record_first_uses();
         let counted =
             self.counts.finish(&self.follower, &*self.records.store, self.now(), first, &self.signals);
-        let told = self.tell();
+        let (upgraded, told) = (self.record_upgrades(), self.tell());
         let left = quotas::give_back(&self.follower, &self.records);
-        left.and(counted.map(drop)).and(used).and(told)
+        left.and(counted.map(drop)).and(used).and(upgraded).and(told)
     }
 }
 
