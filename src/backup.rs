@@ -182,7 +182,7 @@ impl Over {
     fn of(records: &Records) -> Result<Self, ManageError> {
         let mut over = Self::default();
         // As far as the log is sound: what lies beyond its first break is not told.
-        verify(records, None, |event| over.hear(event))?;
+        verify(records, None, |_, event| over.hear(event))?;
         let keyring = &records.keyring;
         let scan = |kind, over: &mut Self| {
             records.store.scan(kind, RowFilter::All { after: None }, &mut |row| {

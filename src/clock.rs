@@ -29,6 +29,30 @@ impl Clock for SystemClock {
     }
 }
 
+/// When something that waits for others has to be over, by a clock that nobody sets.
+#[cfg(feature = "email")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(std::time::Instant);
+
+#[cfg(feature = "email")]
+#[expect(clippy::disallowed_methods, reason = "how long something takes is no time of day")]
+impl Deadline {
+    /// So long from now.
+    pub(crate) fn after(span: Duration) -> Self {
+        Self(std::time::Instant::now() + span)
+    }
+
+    /// How long there still is; `None` is over.
+    pub(crate) fn left(self) -> Option<Duration> {
+        self.0.checked_duration_since(std::time::Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    /// The earlier of this one and so long from now.
+    pub(crate) fn or_after(self, span: Duration) -> Self {
+        Self(self.0.min(Self::after(span).0))
+    }
+}
+
 /// A clock that stands still until it is told to move; for tests and simulations. Clones share their time.
 #[derive(Clone, Debug)]
 pub struct ManualClock(Arc<AtomicI64>);

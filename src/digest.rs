@@ -14,6 +14,10 @@ use crate::token::PresentedToken;
 pub(crate) enum DigestScheme {
     /// HMAC-SHA256 of locator and secret under the digest key of a generation.
     HmacSha256,
+    /// HMAC-SHA256 of the digest that another system kept of an imported token.
+    ImportedDigest,
+    /// HMAC-SHA256 of an imported token.
+    ImportedToken,
 }
 
 /// The stored digest of one version's secret. Useless without the master key; still never shown.

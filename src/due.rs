@@ -68,7 +68,11 @@ pub(crate) fn plan<E: From<LifecycleError>>(
     outcome.unknown = unknown;
     let is_due = lifecycle::rotation_due(family).is_some_and(|due| due <= t);
     let announces = around.policy.delivery() == Delivery::Announce;
-    if is_due && announces && family.active().is_none() {
+    if is_due && family.key.hard_end.is_some_and(|end| end <= t) {
+        // Its own end was passed before anybody looked: a successor would be over when it is made.
+        family.key.lapsed = true;
+        outcome.transitions.extend(lifecycle::cancel(family, t).unwrap_or_default());
+    } else if is_due && announces && family.active().is_none() {
         // There is nothing left that an announcement could save.
         family.key.lapsed = true;
     } else if is_due && family.current().is_some() {

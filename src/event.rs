@@ -54,6 +54,11 @@ pub enum EventKind {
     VersionActivated,
     /// A version was used for the first time.
     VersionFirstUsed,
+    /// Keys of another system were taken over; `subject` says how many, and which is the first and the last.
+    KeysImported,
+    /// The token of an imported version was seen: its keyed digest is kept from now on in place of what the other system
+    /// had kept. `subject` says how strong it is.
+    VersionUpgraded,
     /// A superseded version that nobody uses any more ends at `until`.
     VersionRetiring,
     /// Somebody else tried to claim a successor that was claimed already: one of both may be a thief.
@@ -125,6 +130,8 @@ impl EventKind {
             Self::VersionDelivered => "version_delivered",
             Self::VersionActivated => "version_activated",
             Self::VersionFirstUsed => "version_first_used",
+            Self::KeysImported => "keys_imported",
+            Self::VersionUpgraded => "version_upgraded",
             Self::VersionRetiring => "version_retiring",
             Self::ClaimConflict => "claim_conflict",
             Self::AdoptionLagging => "adoption_lagging",
@@ -294,6 +301,10 @@ impl Event {
                 new(EventKind::VersionActivated, version, until)
             }
             Transition::VersionFirstUsed { version } => new(EventKind::VersionFirstUsed, version, None),
+            Transition::VersionUpgraded { version, strength } => Self {
+                subject: Some(strength.as_str().to_owned()),
+                ..new(EventKind::VersionUpgraded, version, None)
+            },
             Transition::ClaimConflict { version } => new(EventKind::ClaimConflict, version, None),
             Transition::VersionReactivated { version, until } => {
                 new(EventKind::VersionReactivated, version, until)

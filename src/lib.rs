@@ -11,7 +11,12 @@
 //! * [how rotation works](guide::rotation),
 //! * [choosing a policy](guide::policy),
 //! * [claiming](guide::claiming), for those who write clients and for those who serve them,
-//! * [notifications](guide::notifications),
+//! * [notifications](guide::notifications), and with the features `webhook` and `email` on telling by these,
+//! * [sinks](guide::sinks), which put each new token where its service reads it,
+//! * [alarms](guide::alarms),
+//! * [compliance evidence](guide::compliance),
+//! * [HTTP](guide::http): keys in front of a service's routes, with the texts of [`mod@http`],
+//! * [importing](guide::importing) the keys that you have already,
 //! * [the command line](guide::command_line).
 //!
 //! # Words
@@ -49,6 +54,7 @@ mod claim;
 mod digest;
 mod due;
 mod event;
+mod imported;
 mod key;
 mod lifecycle;
 mod limit;
@@ -61,6 +67,7 @@ mod request;
 mod rotation;
 mod scope;
 mod seal;
+mod signal;
 mod token;
 mod version;
 
@@ -74,6 +81,7 @@ mod store;
 // Engines.
 #[cfg(feature = "sqlite")]
 mod backup;
+mod import;
 mod outbox;
 mod records;
 mod report;
@@ -84,6 +92,7 @@ mod validate;
 mod manager;
 
 pub mod guide;
+pub mod http;
 
 // The public interface is:
 pub use crate::actor::{Actor, ActorKind};
@@ -99,6 +108,11 @@ pub use crate::event::{Event, EventKind};
 pub use crate::id::{
     KeyId, KeyName, NotificationId, OwnerId, RequestId, RoleName, RotationId, StoreId, VersionNo,
 };
+pub use crate::import::{
+    ForeignKey, ImportColumn, ImportReport, ImportSource, LegacyLookup, LineOutcome, LineProblem, LineReport,
+    SourceError, TokenList,
+};
+pub use crate::imported::{DigestError, DigestForm, ForeignDigest, Strength, WeakAction};
 pub use crate::key::{Metadata, MetadataError};
 pub use crate::keyring::{Generation, Keyring, KeyringError, MasterKey};
 pub use crate::lifecycle::LifecycleError;
@@ -106,15 +120,26 @@ pub use crate::limit::{LimitError, LimitStatus, Limits, Quota, RateLimit, Refill
 #[cfg(feature = "sqlite")]
 pub use crate::manager::Restore;
 pub use crate::manager::{
-    Act, Adoption, AuditFilter, AutoRotation, Claim, DeadLetter, DeliveryReport, DenialReport, EditKey,
-    Evidence, ExportError, IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage, KeyStatus,
-    KeyUsage, NewKey, PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys,
-    UsageAsOf, UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage, VersionUse,
+    Act, AdoptError, Adoption, AuditFilter, AutoRotation, Claim, DeadLetter, DeliveryReport, DenialReport,
+    EditKey, Evidence, ExportError, Import, ImportError, ImportedReport, ImportedSecret, ImportedVersion,
+    IssuedKey, KeyFilter, KeyInfo, KeyManager, KeyManagerBuilder, KeyPage, KeyStatus, KeyUsage, NewKey,
+    PurgeReport, Replace, Revoke, RevokeTarget, RollBack, RotateNow, RotatedKey, TopKeys, UsageAsOf,
+    UsageFilter, UsageReport, UsageSeries, VersionHistory, VersionInfo, VersionUsage, VersionUse,
     WaitingClaim, WaitingPage,
 };
 pub use crate::network::{Network, NetworkError, Networks};
 pub use crate::notification::{Notification, NotificationKind, Severity};
+#[cfg(feature = "email")]
+pub use crate::notify::email::{
+    Email, EmailAddress, EmailAddressError, EmailBuilder, EmailError, Mail, MailTemplate, Recipients,
+    StandardMail,
+};
 pub use crate::notify::in_app::{Callback, InApp};
+#[cfg(feature = "webhook")]
+pub use crate::notify::webhook::{
+    Webhook, WebhookBuilder, WebhookError, WebhookHeaders, WebhookRefused, WebhookSecret, WebhookSecretError,
+    WebhookVerifier,
+};
 pub use crate::notify::writer::{WriterFormat, WriterNotifier};
 pub use crate::notify::{ChannelError, ChannelFilter, Notifier, NotifyError};
 pub use crate::owner::{OwnerRecord, RoleRecord};
@@ -122,12 +147,17 @@ pub use crate::policy::{
     Claimant, ClockStart, Delivery, DeploymentSettings, OwnerLimit, PolicyError, Retirement, RotationPolicy,
     RotationPolicyBuilder,
 };
-pub use crate::report::{AuditVerdict, CheckFinding, CheckReport, GenerationUse};
+pub use crate::report::{
+    AuditPosition, AuditVerdict, CheckFinding, CheckReport, ComplianceQuery, ComplianceReport,
+    ComplianceStanding, GenerationUse, KeyCompliance, Listing, NeverRotates, RotationCounts,
+    RotationEvidence,
+};
 pub use crate::rotate::{
     ClientBehaviour, ClockState, Plan, PlannedDelivery, Simulation, TickReport, Unsettled,
 };
 pub use crate::rotation::{DeliveryLease, RotationFailure, RotationRecord, RotationStatus};
 pub use crate::scope::{Scope, ScopeSet};
+pub use crate::signal::{FailingLocator, FailingSource, SignalReport, SignalSettings};
 pub use crate::sink::{Handover, SecretSink, SinkError};
 pub use crate::store::memory::MemoryStore;
 #[cfg(feature = "sqlite")]

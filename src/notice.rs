@@ -57,11 +57,13 @@ pub(crate) fn kind_of(event: &Event) -> Option<NotificationKind> {
         | EventKind::VersionActivated
         | EventKind::VersionFirstUsed
         | EventKind::VersionRetiring
+        | EventKind::VersionUpgraded
         | EventKind::VersionDeprecated
         | EventKind::VersionReactivated
         | EventKind::RotationCancelled => None,
         EventKind::StoreFounded
         | EventKind::StoreRestored
+        | EventKind::KeysImported
         | EventKind::KeyEdited
         | EventKind::KeyPurged
         | EventKind::OwnerAdded

@@ -147,6 +147,9 @@ pub struct RotationRecord {
     /// Whose turn at the delivery it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<DeliveryLease>,
+    /// Whether it was recorded that the sink fails: once, by whichever attempt could record it first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_failing: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
@@ -181,6 +184,7 @@ impl RotationRecord {
             attempts: 0,
             next_put_at: None,
             lease: None,
+            is_failing: false,
         }
     }
 

@@ -69,7 +69,7 @@ crate::text::debug_as_told!(TextError);
 
 /// Line breaks and controls forge log lines; bidirectional and invisible characters make one text look like
 /// another (Unicode TR 36 and 39).
-fn is_forbidden(c: char) -> bool {
+pub(crate) fn is_forbidden(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{00AD}' | '\u{061C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::crypto::{self, RandomError};
-use crate::encode::{base62_digit, checksum, is_base62};
+use crate::encode::{base62_digit, base62_fixed, checksum, is_base62};
 use crate::secret::{SecretBuffer, on_wiped_stack};
 use crate::text::TextError;
 
@@ -117,6 +117,11 @@ impl Locator {
 impl Locator {
     /// Of a token that is only planned.
     pub(crate) const BLANK: Self = Self([b'0'; LOCATOR]);
+
+    /// The locator of a number, of which the lowest 71 bits count.
+    pub(crate) fn of_number(number: u128) -> Self {
+        Self(base62_fixed(number))
+    }
 
     /// Its bytes as two words.
     pub(crate) fn words(&self) -> [u64; 2] {

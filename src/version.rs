@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::claim::ClaimDigest;
 use crate::digest::{Fingerprint, SecretDigest};
 use crate::id::{KeyId, VersionNo};
+use crate::imported::ImportedMark;
 use crate::time::Timestamp;
 use crate::token::Locator;
 
@@ -93,6 +94,9 @@ pub(crate) struct VersionRecord {
     pub(crate) ended_at: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) end_reason: Option<EndReason>,
+    /// Where its secret came from, if it was not made here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) imported: Option<ImportedMark>,
 }
 
 impl VersionRecord {

@@ -5,6 +5,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use keyrota::http::{Answers, Credentials, CredentialsError};
 use keyrota::{Actor, Demand, KeyManager, KeyStore, Keyring, MemoryStore, NewKey, OwnerId, Scope};
 
 struct Counting;
@@ -73,4 +74,31 @@ fn allocates_nothing_on(store: impl KeyStore) {
     }
     assert_eq!((CALLS.get() - before, grants), (0, 100));
     assert!(CALLS.get() > 0, "the allocator counts");
+}
+
+/// What a flood brings, and what a usual request does, is answered with texts that are there already.
+#[test]
+fn an_http_answer_that_says_nothing_of_its_own_allocates_nothing() {
+    let keys = KeyManager::open(MemoryStore::new(), Keyring::generate().unwrap()).unwrap();
+    let validator = keys.validator().unwrap();
+    let new = NewKey::new(OwnerId::new("ada").unwrap(), "ci").unwrap();
+    let issued = keys.by(Actor::operator("root")).issue(new).unwrap();
+    let answers = Answers::new("orders").unwrap().claim_at("/claim").unwrap();
+    let bearer = format!("Bearer {}", issued.token.expose());
+    validator.catch_up().unwrap();
+    let before = CALLS.get();
+    let mut statuses = 0;
+    for (authorization, api_key) in
+        [(Some(&*bearer), None), (None, Some("junk")), (Some(&*bearer), Some("junk"))]
+    {
+        match Credentials::of(authorization, api_key) {
+            Ok(credentials) => match validator.validate(credentials.expose()) {
+                Ok(grant) => statuses += u32::from(answers.granted(&grant).is_empty()) * 200,
+                Err(denial) => statuses += u32::from(answers.denied(&denial, None).into_parts().0),
+            },
+            Err(error) => statuses += u32::from(answers.without_credentials(error).into_parts().0),
+        }
+    }
+    statuses += u32::from(answers.without_credentials(CredentialsError::Missing).status());
+    assert_eq!((CALLS.get() - before, statuses), (0, 200 + 401 + 400 + 401));
 }

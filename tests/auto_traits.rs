@@ -41,12 +41,15 @@ each!(crosses_threads:
     Adoption, AutoRotation, Claim<'static>, Claimant, ClaimId, ClientBehaviour, ClockStart, Delivery,
     DeliveryLease, Handover<'static>, PlannedDelivery, Retirement, RotationFailure, Simulation, Successor, Unsettled,
     VersionUse, BoundedStaleness,
+    http::Answers, http::ClaimAnswer, http::Credentials<'static>, http::Header<'static>, http::Headers<'static>,
+    http::Problem<'static>,
     Arc<dyn KeyStore>, Arc<dyn Clock>, Arc<dyn Notifier>, Arc<dyn SecretSink>,
 );
 each!(is_an_error:
     ChannelError, SinkError, CommitError, Denial, ExportError, KeyringError, LifecycleError, LimitError, ManageError,
     MetadataError, NetworkError, NotifyError, OpenError, StalenessError,
     PolicyError, RandomError, ReadError, SealError, StoreError, TextError, TimeError, TokenError,
+    http::CredentialsError,
 );
 #[cfg(feature = "sqlite")]
 each!(is_an_error: BackupError, RestoreError, SqliteOpenError);
@@ -54,11 +57,21 @@ each!(is_an_error: BackupError, RestoreError, SqliteOpenError);
 each!(crosses_threads:
     CarriedOver, Restore, RestoreReport, SqliteBackup<'static>, SqliteStore, SqliteOptions, StampFallback,
 );
+#[cfg(feature = "webhook")]
+each!(is_an_error: WebhookError, WebhookRefused, WebhookSecretError);
+#[cfg(feature = "webhook")]
+each!(crosses_threads: Webhook, WebhookBuilder, WebhookHeaders<'static>, WebhookSecret, WebhookVerifier);
+#[cfg(feature = "email")]
+each!(is_an_error: EmailAddressError, EmailError);
+#[cfg(feature = "email")]
+each!(crosses_threads:
+    Email, EmailAddress, EmailBuilder, Mail, StandardMail, Arc<dyn Recipients>, Arc<dyn MailTemplate>,
+);
 
 // The two answers of validation are passed about by value, and kept.
 each!(is_copied: Grant, Denial, DenialClass, DenialReason, Demand<'static>);
 // What a host hands to each of its threads.
-each!(is_cloned: KeyManager, Validator, MemoryStore, Keyring, ManualClock);
+each!(is_cloned: KeyManager, Validator, MemoryStore, Keyring, ManualClock, http::Answers);
 // Answers, ids and errors are plain data, so a host may keep them over a `catch_unwind`.
 each!(survives_a_panic:
     Grant, Denial, KeyId, OwnerId, VersionNo, Timestamp, Event, KeyInfo, LifecycleError, TextError, TimeError,
@@ -99,6 +112,7 @@ fn errors_stay_small() {
         ("SealError", size_of::<SealError>()),
         ("StoreError", size_of::<StoreError>()),
         ("TextError", size_of::<TextError>()),
+        ("http::Problem", size_of::<http::Problem<'static>>()),
     ] {
         assert!(size <= 128, "{name} has {size} bytes");
     }
@@ -116,7 +130,9 @@ fn every_public_type_is_among_those_asserted() {
     let paragraphs = include_str!("public_api.txt").split("== ").filter(|text| {
         text.lines().any(|line| line.starts_with("pub struct") || line.starts_with("pub enum"))
     });
-    let names = paragraphs.filter_map(|text| text.lines().next()).filter(|name| !name.contains("::"));
+    let names =
+        paragraphs.filter_map(|text| text.lines().next()).filter(|name| !name.contains("conformance::"));
+    let names = names.map(|name| name.rsplit("::").next().unwrap_or(name));
     let forgotten: Vec<_> = names.filter(|name| !is_asserted(name)).collect();
     assert!(forgotten.is_empty(), "{forgotten:?}");
 }

@@ -119,6 +119,30 @@ fn v2_what_keeps_a_rotation_from_beginning() {
 }
 
 #[test]
+fn v2_a_key_whose_own_end_has_passed_unnoticed_is_not_rotated_late() {
+    on_both_stores(|bed| {
+        let policy = RotationPolicy::builder().rotate_every(12 * DAY).overlap(DAY).build().unwrap();
+        let new = || new_key("ci").policy(policy).auto_rotation(true).until(at("2027-02-20"));
+        let [plain, scheduled] = [new(), new()].map(|new| bed.root().issue(new).unwrap().key);
+        bed.tick();
+        bed.root().schedule(scheduled, at("2027-01-12")).unwrap();
+        bed.go("2027-01-31");
+        // The tick of this moment was missed, too.
+        bed.go("2027-02-20");
+        bed.root().confirm_clock(at("2027-02-20")).unwrap();
+        let report = bed.keys.tick().unwrap();
+        assert_eq!((report.started, report.failed, report.lapsed, report.more), (0, 0, 2, false));
+        let revision = bed.store.head().unwrap().unwrap().revision;
+        assert!(bed.keys.tick().unwrap().next_due.is_none_or(|due| due > at("2027-02-20")));
+        assert_eq!(bed.store.head().unwrap().unwrap().revision, revision, "a second tick writes nothing");
+        for key in [plain, scheduled] {
+            assert_eq!(bed.keys.get(key).unwrap().versions.len(), 1);
+        }
+        assert!(bed.keys.check(None).unwrap().is_sound());
+    });
+}
+
+#[test]
 fn v2_no_more_versions_are_made_than_may_be_valid() {
     on_both_stores(|bed| {
         let policy = RotationPolicy::builder().overlap(7 * DAY).build().unwrap();

@@ -3,146 +3,19 @@
 //! revoked.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test reports by panicking")]
 
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+mod delegating;
+
+use std::sync::Arc;
 use std::time::Duration;
 
+use delegating::planned::{Plan, PlannedStore};
 use keyrota::{
-    Actor, AuditFilter, AuditQuery, AuditRow, Changeset, CommitError, EventKind, FeedItem, FeedPage,
-    Freshness, Head, KeyId, KeyManager, KeyStore, Keyring, ManageError, ManualClock, MemoryStore, NewKey,
-    OwnerId, Revision, RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, Timestamp, UsageBatch,
-    UsageBucket, UsageEntry, UsageQuery, UsageWriter, Validator,
+    Actor, AuditFilter, EventKind, KeyId, KeyManager, Keyring, ManageError, ManualClock, NewKey, OwnerId,
+    Timestamp, Validator,
 };
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// The call fails and has no effect.
-    Before,
-    /// The call takes effect, and its answer is lost.
-    After,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Plan {
-    at: u64,
-    fault: Fault,
-    for_ever: bool,
-}
-
-/// Delegates to a memory store, and fails as planned.
-struct FaultyStore {
-    inner: MemoryStore,
-    calls: AtomicU64,
-    plan: Mutex<Option<Plan>>,
-}
-
-impl FaultyStore {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { inner: MemoryStore::new(), calls: AtomicU64::new(0), plan: Mutex::new(None) })
-    }
-
-    fn plan(&self, plan: Option<Plan>) {
-        self.calls.store(0, Ordering::SeqCst);
-        *self.plan.lock().unwrap() = plan;
-    }
-
-    fn calls(&self) -> u64 {
-        self.calls.load(Ordering::SeqCst)
-    }
-
-    fn fault(&self) -> Option<Fault> {
-        let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        let plan = (*self.plan.lock().unwrap())?;
-        (call == plan.at || (plan.for_ever && call > plan.at)).then_some(plan.fault)
-    }
-
-    fn call<T>(&self, effect: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let io = || Err(StoreError::new(StoreErrorKind::Io, "planned"));
-        match self.fault() {
-            None => effect(),
-            Some(Fault::Before) => io(),
-            Some(Fault::After) => effect().and_then(|_| io()),
-        }
-    }
-}
-
-impl KeyStore for FaultyStore {
-    fn head(&self) -> Result<Option<Head>, StoreError> {
-        self.call(|| self.inner.head())
-    }
-    fn get(&self, kind: RowKind, id: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
-        self.call(|| self.inner.get(kind, id, each))
-    }
-    fn find(&self, kind: RowKind, unique: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
-        self.call(|| self.inner.find(kind, unique, each))
-    }
-    fn scan(
-        &self,
-        kind: RowKind,
-        filter: RowFilter<'_>,
-        each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.call(|| self.inner.scan(kind, filter, each))
-    }
-    fn feed(
-        &self,
-        since: Revision,
-        limit: usize,
-        each: &mut dyn FnMut(FeedItem<'_>),
-    ) -> Result<FeedPage, StoreError> {
-        self.call(|| self.inner.feed(since, limit, each))
-    }
-    fn audit(
-        &self,
-        query: &AuditQuery<'_>,
-        each: &mut dyn FnMut(&AuditRow) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.call(|| self.inner.audit(query, each))
-    }
-    fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
-        let io = || StoreError::new(StoreErrorKind::Io, "planned");
-        match self.fault() {
-            None => self.inner.commit(changeset),
-            Some(Fault::Before) => Err(CommitError::NotWritten(io())),
-            Some(Fault::After) => {
-                self.inner.commit(changeset)?;
-                Err(CommitError::Unknown(io()))
-            }
-        }
-    }
-    fn stamp(&self) -> Result<Stamp, StoreError> {
-        self.call(|| self.inner.stamp())
-    }
-    fn freshness(&self) -> Freshness {
-        self.inner.freshness()
-    }
-    fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.call(|| self.inner.add_usage(batch))
-    }
-    fn usage(
-        &self,
-        query: &UsageQuery<'_>,
-        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
-    ) -> Result<(), StoreError> {
-        self.call(|| self.inner.usage(query, each))
-    }
-    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
-        self.call(|| self.inner.usage_writers(each))
-    }
-    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.call(|| self.inner.roll_up_usage(now, limit))
-    }
-    fn scrub(&self) -> Result<(), StoreError> {
-        self.call(|| self.inner.scrub())
-    }
-    fn close(&self) -> Result<(), StoreError> {
-        self.inner.close()
-    }
-}
-
 struct Bed {
-    store: Arc<FaultyStore>,
+    store: Arc<PlannedStore>,
     clock: ManualClock,
     keys: KeyManager,
     validator: Validator,
@@ -158,7 +31,7 @@ fn keyring() -> Keyring {
 
 impl Bed {
     fn new() -> Self {
-        let (store, clock) = (FaultyStore::new(), ManualClock::new(start()));
+        let (store, clock) = (PlannedStore::new(), ManualClock::new(start()));
         let keys = KeyManager::builder(Arc::clone(&store), keyring()).clock(clock.clone()).open().unwrap();
         let validator = keys.validator().unwrap();
         Self { store, clock, keys, validator }
@@ -206,13 +79,7 @@ fn calls_of(bed: &Bed, act: impl FnOnce()) -> u64 {
 
 fn each_plan(calls: u64, mut run: impl FnMut(Plan)) {
     assert!(calls > 0);
-    for at in 0..calls {
-        for fault in [Fault::Before, Fault::After] {
-            for for_ever in [false, true] {
-                run(Plan { at, fault, for_ever });
-            }
-        }
-    }
+    (0..calls).flat_map(Plan::all_at).for_each(&mut run);
 }
 
 #[test]
@@ -330,12 +197,12 @@ fn a_validation_whose_store_fails_answers_unavailable_and_never_guesses() {
 #[test]
 fn opening_that_fails_anywhere_founds_the_store_once_when_it_is_tried_again() {
     let calls = {
-        let store = FaultyStore::new();
+        let store = PlannedStore::new();
         KeyManager::builder(Arc::clone(&store), keyring()).open().unwrap();
         store.calls()
     };
     each_plan(calls, |plan| {
-        let store = FaultyStore::new();
+        let store = PlannedStore::new();
         store.plan(Some(plan));
         let _ = KeyManager::builder(Arc::clone(&store), keyring()).open();
         store.plan(None);

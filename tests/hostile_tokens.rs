@@ -9,106 +9,37 @@
 )]
 
 mod common;
+mod delegating;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use common::{Bed, DAY, DIGITS, Place, at, checksum, keyring, new_key, on_both_places, owner, parts, token};
+use delegating::{Call, Delegating, Hooks, Turn};
 use keyrota::{
-    AuditQuery, AuditRow, Changeset, CommitError, Denial, DenialClass, DenialReason, FeedItem, FeedPage,
-    Freshness, Head, KeyManager, KeyStore, ManualClock, NewKey, Prefix, Revision, RowFilter, RowKind, RowRef,
-    Stamp, StoreError, Timestamp, UsageBatch, UsageBucket, UsageEntry, UsageQuery, UsageWriter, Validator,
-    check_token,
+    Denial, DenialClass, DenialReason, KeyManager, KeyStore, ManualClock, NewKey, Prefix, UsageQuery,
+    Validator, check_token,
 };
 
 /// Counts the calls that reach a store.
-struct CountingStore {
-    inner: Arc<dyn KeyStore>,
-    calls: Mutex<BTreeMap<&'static str, u64>>,
-}
+#[derive(Default)]
+struct Counts(Mutex<BTreeMap<&'static str, u64>>);
 
-impl CountingStore {
-    fn new(inner: Arc<dyn KeyStore>) -> Arc<Self> {
-        Arc::new(Self { inner, calls: Mutex::default() })
-    }
-
-    fn called(&self, name: &'static str) -> &dyn KeyStore {
-        *self.calls.lock().unwrap().entry(name).or_default() += 1;
-        &*self.inner
-    }
-
+impl Counts {
     /// What was called since the last time that this was asked.
     fn take(&self) -> BTreeMap<&'static str, u64> {
-        std::mem::take(&mut self.calls.lock().unwrap())
+        std::mem::take(&mut self.0.lock().unwrap())
     }
 }
 
-impl KeyStore for CountingStore {
-    fn head(&self) -> Result<Option<Head>, StoreError> {
-        self.called("head").head()
-    }
-    fn get(&self, kind: RowKind, id: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
-        self.called("get").get(kind, id, each)
-    }
-    fn find(&self, kind: RowKind, unique: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
-        self.called("find").find(kind, unique, each)
-    }
-    fn scan(
-        &self,
-        kind: RowKind,
-        filter: RowFilter<'_>,
-        each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.called("scan").scan(kind, filter, each)
-    }
-    fn feed(
-        &self,
-        since: Revision,
-        limit: usize,
-        each: &mut dyn FnMut(FeedItem<'_>),
-    ) -> Result<FeedPage, StoreError> {
-        self.called("feed").feed(since, limit, each)
-    }
-    fn audit(
-        &self,
-        query: &AuditQuery<'_>,
-        each: &mut dyn FnMut(&AuditRow) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.called("audit").audit(query, each)
-    }
-    fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
-        self.called("commit").commit(changeset)
-    }
-    fn stamp(&self) -> Result<Stamp, StoreError> {
-        self.called("stamp").stamp()
-    }
-    fn freshness(&self) -> Freshness {
-        self.called("freshness").freshness()
-    }
-    fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.called("add_usage").add_usage(batch)
-    }
-    fn usage(
-        &self,
-        query: &UsageQuery<'_>,
-        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
-    ) -> Result<(), StoreError> {
-        self.called("usage").usage(query, each)
-    }
-    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
-        self.called("usage_writers").usage_writers(each)
-    }
-    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.called("roll_up_usage").roll_up_usage(now, limit)
-    }
-    fn scrub(&self) -> Result<(), StoreError> {
-        self.called("scrub").scrub()
-    }
-    fn close(&self) -> Result<(), StoreError> {
-        self.called("close").close()
+impl Hooks for Counts {
+    fn before(&self, _: &dyn KeyStore, call: Call<'_>) -> Turn {
+        *self.0.lock().unwrap().entry(call.name()).or_default() += 1;
+        Turn::Go
     }
 }
+
+type CountingStore = Delegating<Arc<dyn KeyStore>, Counts>;
 
 /// Keys in every state, and a validator whose store counts.
 struct Target {
@@ -147,7 +78,7 @@ impl Target {
         bed.root().rotate(retired.0).unwrap();
         bed.clock.advance(2 * DAY).unwrap();
         let denied = [revoked, suspended, expired, retired].map(|(_, token)| token).to_vec();
-        let store = CountingStore::new(bed.place.open());
+        let store = Arc::new(CountingStore::over(bed.place.open(), Counts::default()));
         let validator = Validator::builder(Arc::clone(&store), keyring()).clock(bed.clock.clone());
         let validator = validator.open().unwrap();
         let Bed { keys, place, .. } = bed;

@@ -158,7 +158,10 @@ impl Source {
                         &conditions,
                     ));
                 }
-            } else if let (Some(name), false) = (item.name(), ["mod", "impl"].contains(&item.keyword())) {
+            } else if let (Some(name), "mod") = (item.name(), item.keyword()) {
+                let own = [module, &[name.to_owned()]].concat();
+                found.extend(self.offers(&own, &format!("{prefix}{name}::"), &conditions));
+            } else if let (Some(name), false) = (item.name(), item.keyword() == "impl") {
                 let public = Public { conditions, item: item.clone() };
                 found.push((format!("{prefix}{name}"), public));
             }
@@ -568,6 +571,19 @@ fn each_sort_of_change_shows() {
     for unseen in ["struct Hidden; struct Other;", "struct Hidden; impl Hidden { pub fn f() {} }"] {
         assert_eq!(of(&before.replace("struct Hidden;", unseen)), text, "{unseen}");
     }
+    let open = module(&["b"], "b.rs", "mod c; pub use c::Within; pub fn near() {}");
+    let modules = |within| {
+        let root = module(&[], "lib.rs", "pub mod b;");
+        interface(&Source::new(Crate { modules: vec![root, open.clone(), within], ..Crate::default() }))
+    };
+    let (one, other) = ("pub struct Within(pub u8); struct Without;", "pub struct Within(pub u16);");
+    let [one, other] = [one, other].map(|text| modules(module(&["b", "c"], "c.rs", text)));
+    assert!(one.contains("== b::near\npub fn near();") && !one.contains("Without"), "{one}");
+    let found = differences(&one, &other);
+    assert_eq!(
+        found,
+        ["- b::Within: pub struct Within(pub u8);", "+ b::Within: pub struct Within(pub u16);"]
+    );
     let moved = before.replace("fn own(&self) {} }", "} impl Sized { fn own(&self) { g() } }");
     assert_eq!(of(&moved), text, "a body and a place are not the interface");
 }

@@ -36,7 +36,7 @@ fn timeline_1_the_default() {
   + rotation_started v2 old=v1 new=v2 until 2027-06-16
   v1 granted until 2027-04-01, successor until 2027-06-16
 2027-03-27 10:00 claim \"the client's claim R\"
-  + version_claimed v2 new=v2 (v1)
+  + version_claimed v2 old=v1 new=v2 (holder)
   + version_deprecated v1 old=v1 until 2027-03-28 10:00
   + version_activated v2 new=v2 until 2027-06-23
   + key_rotation v2 old=v1 new=v2 until 2027-03-28 10:00
@@ -79,7 +79,7 @@ fn timeline_2_the_two_newest_are_kept() {
   + rotation_started v2 old=v1 new=v2 until 2027-06-30
   v1 granted until 2027-07-01, successor until 2027-06-30
 2027-04-03 claim \"the first claim of v1\"
-  + version_claimed v2 new=v2 (v1)
+  + version_claimed v2 old=v1 new=v2 (holder)
   + version_deprecated v1 old=v1 until 2027-07-01
   + version_activated v2 new=v2 until 2027-09-29
   + key_rotation v2 old=v1 new=v2
@@ -91,7 +91,7 @@ fn timeline_2_the_two_newest_are_kept() {
   + rotation_started v3 old=v2 new=v3 until 2027-09-28
   v2 granted until 2027-09-29, successor until 2027-09-28
 2027-06-30 12:00 claim \"the second claim, by v2\"
-  + version_claimed v3 new=v3 (v2)
+  + version_claimed v3 old=v2 new=v3 (holder)
   + version_deprecated v1 old=v1 until 2027-07-01
   + version_deprecated v2 old=v2 until 2027-09-29
   + version_activated v3 new=v3 until 2027-12-28
@@ -134,7 +134,7 @@ fn timeline_3_the_old_version_s_time_counts_from_the_first_use() {
   + rotation_started v2 old=v1 new=v2 until 2027-06-16
   v1 granted until 2027-04-01, successor until 2027-06-16
 2027-03-27 claim \"the client's claim R\"
-  + version_claimed v2 new=v2 (v1)
+  + version_claimed v2 old=v1 new=v2 (holder)
   + version_delivered v2 new=v2
   v1 granted until 2027-04-01
   v2 granted until 2027-06-23
@@ -173,7 +173,7 @@ fn timeline_3_a_successor_that_nobody_uses_is_active_when_the_old_version_has_en
   + rotation_started v2 old=v1 new=v2 until 2027-06-16
   v1 granted until 2027-04-01, successor until 2027-06-16
 2027-03-27 claim \"the client's claim R\"
-  + version_claimed v2 new=v2 (v1)
+  + version_claimed v2 old=v1 new=v2 (holder)
   + version_delivered v2 new=v2
   v1 granted until 2027-04-01
   v2 granted until 2027-06-23
@@ -601,7 +601,7 @@ fn a_rotation_is_scheduled_begun_at_its_time_and_can_be_cancelled_until_its_succ
   + rotation_started v3 old=v1 new=v3 until 2027-04-28
   v1 granted until 2027-04-01, successor until 2027-04-28
 2027-02-04 claim \"in time for once\"
-  + version_claimed v3 new=v3 (v1)
+  + version_claimed v3 old=v1 new=v3 (holder)
   + version_deprecated v1 old=v1 until 2027-02-05
   + version_activated v3 new=v3 until 2027-05-05
   + key_rotation v3 old=v1 new=v3 until 2027-02-05

@@ -14,15 +14,18 @@
 )]
 
 mod common;
+mod delegating;
 mod rotating;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{DAY, HOUR, Place, at, keyring, new_key, owner};
+use delegating::planned::{Fault, Plan, PlannedStore};
 use keyrota::{
     Actor, Claim, ClaimId, Clock as _, ClockStart, ClockState, Delivery, DenialReason, KeyId, KeyManager,
-    LifecycleError, ManageError, ManualClock, OwnerLimit, Retirement, RotationPolicy, SinkError, Timestamp,
-    Validator,
+    KeyStore, LifecycleError, ManageError, ManualClock, OwnerLimit, ReadError, Retirement, RotationPolicy,
+    SinkError, Timestamp, Validator,
 };
 use rotating::FlakySink;
 
@@ -60,7 +63,7 @@ enum Client {
     Twice,
     /// Loses the answer to its claim, and repeats it.
     Loses,
-    /// Five processes with one token, each with an id of its own, that share what one of them got.
+    /// Ten processes with one token, each with an id of its own, that share what one of them got.
     Pods,
     /// Never claims; its owner does when it is denied.
     Never,
@@ -85,6 +88,8 @@ struct World {
     dice: Dice,
     place: Place,
     clock: ManualClock,
+    /// The manager's, which may die at a call.
+    store: Arc<Store>,
     keys: KeyManager,
     validator: Validator,
     sink: FlakySink,
@@ -137,22 +142,27 @@ fn policy(dice: &mut Dice) -> (RotationPolicy, Client) {
         let clock_starts = if dice.one_in(2) { ClockStart::FromDelivery } else { ClockStart::FromFirstUse };
         let delivery = if client == Client::Service { Delivery::Sink } else { Delivery::default() };
         let builder = RotationPolicy::builder().rotate_every(every).overlap(overlap).retirement(retirement);
-        let builder = builder.clock_starts(clock_starts).delivery(delivery);
+        let jitter = if dice.one_in(3) { dice.span(HOUR, every / 3) } else { Duration::ZERO };
+        let builder = builder.clock_starts(clock_starts).delivery(delivery).jitter(jitter);
+        let builder = if dice.one_in(4) { builder.max_live(5 + dice.below(4) as u8) } else { builder };
         if let Ok(policy) = builder.build() {
             return (policy, client);
         }
     }
 }
 
-fn open(place: &Place, clock: &ManualClock, sink: &FlakySink) -> (KeyManager, Validator) {
-    let keys = KeyManager::builder(place.open(), keyring())
+type Store = PlannedStore<Arc<dyn KeyStore>>;
+
+fn open(place: &Place, clock: &ManualClock, sink: &FlakySink) -> (Arc<Store>, KeyManager, Validator) {
+    let store = Store::on(place.open());
+    let keys = KeyManager::builder(Arc::clone(&store), keyring())
         .clock(clock.clone())
         .sink(sink.clone())
         .owner_limit(OwnerLimit::new(1_000).unwrap())
         .open()
         .unwrap();
     let validator = Validator::builder(place.open(), keyring()).clock(clock.clone()).open().unwrap();
-    (keys, validator)
+    (store, keys, validator)
 }
 
 impl World {
@@ -164,18 +174,19 @@ impl World {
         let (policy, client) = policy(&mut dice);
         let clock = ManualClock::new(at(common::START));
         let sink = FlakySink::default();
-        let (keys, validator) = open(&place, &clock, &sink);
+        let (store, keys, validator) = open(&place, &clock, &sink);
         let issued =
             keys.by(Actor::operator("root")).issue(new_key("ci").auto_rotation(true).policy(policy)).unwrap();
         let token = issued.token.expose().to_owned();
         let room =
             if policy.overlap().is_zero() { policy.lead() } else { policy.overlap().min(policy.lead()) };
-        let pods = (0..if client == Client::Pods { 5 } else { 1 }).map(|_| Pod::new(&token)).collect();
+        let pods = (0..if client == Client::Pods { 10 } else { 1 }).map(|_| Pod::new(&token)).collect();
         Self {
             seed,
             dice,
             place,
             clock,
+            store,
             keys,
             validator,
             sink,
@@ -279,9 +290,7 @@ impl World {
                 self.suspended = false;
             }
             12..18 => {
-                let (keys, validator) = open(&self.place, &self.clock, &self.sink);
-                let killed = std::mem::replace(&mut self.validator, validator);
-                self.keys = keys;
+                let killed = self.restart();
                 if self.dice.one_in(2) { std::mem::forget(killed) } else { drop(killed) }
             }
             18..24 if self.client == Client::Service => {
@@ -292,10 +301,36 @@ impl World {
         }
     }
 
+    /// Another process takes over; returns the validator of the last one.
+    fn restart(&mut self) -> Validator {
+        let (store, keys, validator) = open(&self.place, &self.clock, &self.sink);
+        (self.store, self.keys) = (store, keys);
+        std::mem::replace(&mut self.validator, validator)
+    }
+
+    /// The process is going to die at one of the next calls to its store, before it or after it.
+    fn doom(&mut self, within: u64) {
+        let fault = if self.dice.one_in(2) { Fault::Before } else { Fault::Death };
+        self.store.plan(Some(Plan { at: self.dice.below(within), fault, for_ever: true }));
+    }
+
+    /// A tick in the midst of which the process dies; the next process ticks when it gets to it.
+    fn fatal_tick(&mut self) {
+        self.doom(60);
+        let died = self.keys.tick().is_err();
+        self.store.plan(None);
+        if died {
+            std::mem::forget(self.restart());
+        }
+    }
+
     fn tick(&mut self) {
         let now = self.now();
         if self.dice.one_in(10) {
             return;
+        }
+        if self.dice.one_in(25) {
+            return self.fatal_tick();
         }
         if matches!(self.keys.plan(self.clock.now()).unwrap().clock, ClockState::Jumped { .. }) {
             self.keys.by(Actor::operator("root")).confirm_clock(self.clock.now()).unwrap();
@@ -332,10 +367,30 @@ impl World {
         }
     }
 
-    fn claim(&self, pod: usize, id: &ClaimId) -> Result<String, ManageError> {
-        let claim = Claim::with_token(&self.pods[pod].token, id.clone());
-        let claimed = self.keys.by(Actor::service("client")).claim(claim)?;
-        Ok(claimed.token.expose().to_owned())
+    /// A claim; where the process dies in the midst of it, it is repeated to the next one.
+    fn claim(&mut self, pod: usize, id: &ClaimId) -> Result<String, ManageError> {
+        let token = self.pods[pod].token.clone();
+        let claim = |world: &Self| {
+            let claim = Claim::with_token(&token, id.clone());
+            let claimed = world.keys.by(Actor::service("client")).claim(claim)?;
+            Ok(claimed.token.expose().to_owned())
+        };
+        if self.dice.one_in(8) {
+            self.doom(12);
+        }
+        let answer = claim(self);
+        self.store.plan(None);
+        match answer {
+            Err(
+                ManageError::NotWritten(_)
+                | ManageError::OutcomeUnknown { .. }
+                | ManageError::Read(ReadError::Store(_)),
+            ) => {
+                std::mem::forget(self.restart());
+                claim(self)
+            }
+            answer => answer,
+        }
     }
 
     /// One look of a process: it uses its token, and acts on what it is told.
@@ -388,10 +443,10 @@ impl World {
             }
             Client::Twice => {
                 let token = self.claim(n, &id).unwrap();
-                assert_eq!(
-                    self.claim(n, &id).map_err(|error| self.fail(&error.to_string())).ok(),
-                    Some(token.clone())
-                );
+                match self.claim(n, &id) {
+                    Ok(again) if again == token => {}
+                    other => self.fail(&format!("the second answer differs: {:?}", other.err())),
+                }
                 let other = self.claim(n, &ClaimId::random().unwrap());
                 if !matches!(
                     other,

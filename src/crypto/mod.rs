@@ -36,6 +36,25 @@ pub(crate) fn sha256(data: &[u8]) -> [u8; 32] {
     to_32(digest::digest(&digest::SHA256, data).as_ref())
 }
 
+/// HMAC-SHA256 under a key of any length, of parts that are joined as they are: for a protocol that others have made.
+#[cfg(feature = "webhook")]
+pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
+    use ring::hmac;
+    on_wiped_stack::<OF_KEY, _>(|| {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+        parts.iter().for_each(|part| context.update(part));
+        to_32(context.sign().as_ref())
+    })
+}
+
+/// SHA-512 (FIPS 180-4), for recognising digests of other systems.
+pub(crate) fn sha512(data: &[u8]) -> [u8; 64] {
+    let mut out = [0; 64];
+    let digest = digest::digest(&digest::SHA512, data);
+    out.iter_mut().zip(digest.as_ref()).for_each(|(slot, byte)| *slot = *byte);
+    out
+}
+
 /// Whether two 32-byte values are equal; the time does not depend on the values.
 pub(crate) fn ct_eq_32(a: &[u8; 32], b: &[u8; 32]) -> bool {
     let words = |bytes: &[u8; 32]| {

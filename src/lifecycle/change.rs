@@ -77,6 +77,7 @@ pub(super) fn mint(
         compromised: false,
         ended_at: None,
         end_reason: None,
+        imported: None,
     })
 }
 

@@ -325,9 +325,10 @@ pub(crate) fn put_failed(family: &mut Family, number: VersionNo, t: Timestamp) -
     let pause = (first * 2u32.pow(doublings)).min(longest);
     open.lease = None;
     open.next_put_at = t.plus(pause).ok();
-    if open.attempts == 1 {
-        vec![Transition::DeliveryFailing { rotation: open.id, version: number }]
-    } else {
+    // Whoever made the first attempt may have died before it could say so.
+    if std::mem::replace(&mut open.is_failing, true) {
         Vec::new()
+    } else {
+        vec![Transition::DeliveryFailing { rotation: open.id, version: number }]
     }
 }

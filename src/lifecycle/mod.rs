@@ -7,12 +7,14 @@ mod change;
 mod deny;
 mod forbidden;
 mod handover;
+mod imported;
 mod retire;
 mod schedule;
 mod settle;
 
 use crate::digest::{Fingerprint, SecretDigest};
 use crate::id::{RotationId, VersionNo};
+use crate::imported::Strength;
 use crate::key::KeyRecord;
 use crate::rotation::{RotationFailure, RotationRecord};
 use crate::time::{Timestamp, earlier};
@@ -25,6 +27,7 @@ pub use forbidden::LifecycleError;
 pub(crate) use handover::{
     Claimed, Presenter, acknowledge, activate_orphan, begin, claim, first_use, fits, put_failed, take_lease,
 };
+pub(crate) use imported::{ForeignState, ForeignStatus, import, upgrade};
 pub(crate) use retire::{Silence, fall_silent, note_lagging};
 pub(crate) use schedule::{cancel, rotation_due, schedule};
 
@@ -87,6 +90,11 @@ pub(crate) enum Transition {
     },
     VersionCompromised {
         version: VersionNo,
+    },
+    /// An imported version: its keyed digest took the place of what another system had kept.
+    VersionUpgraded {
+        version: VersionNo,
+        strength: Strength,
     },
     ClaimConflict {
         version: VersionNo,

@@ -17,6 +17,7 @@
 //! disadvantage, until it is earned again; that takes a refusal that [`check`] has not foreseen and a concurrent
 //! request between two swaps. With one limit there is nothing to put back: 100 uses among 8 threads allow exactly 100.
 
+use std::num::NonZero;
 use std::time::Duration;
 
 use crate::limit::{Limits, RateLimit};
@@ -35,6 +36,8 @@ pub struct LimitStatus {
     remaining: u64,
     reset_us: u64,
     retry_us: u64,
+    /// Never zero, so that an optional status is not larger than a status.
+    window_us: NonZero<u64>,
 }
 
 impl LimitStatus {
@@ -42,11 +45,17 @@ impl LimitStatus {
     const NONE: u64 = u64::MAX;
 
     /// Of a limit that is no rate limit. `None` is a wait without end.
-    pub(super) fn new(limit: u64, remaining: u64, reset: Option<Duration>, retry: Option<Duration>) -> Self {
+    pub(super) fn new(
+        [limit, remaining]: [u64; 2],
+        window: Option<Duration>,
+        reset: Option<Duration>,
+        retry: Option<Duration>,
+    ) -> Self {
         let micros = |span: Option<Duration>| {
             span.and_then(|span| u64::try_from(span.as_micros()).ok()).unwrap_or(Self::NONE)
         };
-        Self { limit, remaining, reset_us: micros(reset), retry_us: micros(retry) }
+        let window_us = NonZero::new(micros(window)).unwrap_or(NonZero::<u64>::MIN);
+        Self { limit, remaining, reset_us: micros(reset), retry_us: micros(retry), window_us }
     }
 
     fn span(micros: u64) -> Option<Duration> {
@@ -57,6 +66,13 @@ impl LimitStatus {
     #[must_use]
     pub fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// In how long as many uses as [`LimitStatus::limit`] are earned: the span of a rate limit whose burst is its uses, the
+    /// period of a quota. `None` for a quota that is never refilled.
+    #[must_use]
+    pub fn window(&self) -> Option<Duration> {
+        Self::span(self.window_us.get())
     }
 
     /// How many uses are left now.
@@ -92,6 +108,8 @@ pub(crate) struct Pace {
     /// How far beyond that a word is still believed.
     slack: u64,
     burst: u32,
+    /// In how many microseconds a burst is earned, rounded up.
+    window_us: NonZero<u64>,
 }
 
 impl Pace {
@@ -105,7 +123,10 @@ impl Pace {
         let (units, micros) = lowest_terms(per_use.saturating_mul(q), p);
         let tolerance = per_use.saturating_mul(u64::from(limit.burst));
         let slack = SLACK_US.saturating_mul(units).div_ceil(micros);
-        Self { units, micros, per_use, tolerance, slack, burst: limit.burst }
+        let window = (u128::from(limit.burst) * u128::from(limit.span_us)).div_ceil(u128::from(limit.uses));
+        let window_us =
+            NonZero::new(u64::try_from(window).unwrap_or(u64::MAX)).unwrap_or(NonZero::<u64>::MIN);
+        Self { units, micros, per_use, tolerance, slack, burst: limit.burst, window_us }
     }
 
     /// A time in units, rounded down.
@@ -170,7 +191,8 @@ impl Pace {
         let full = self.units(t).saturating_add(self.tolerance);
         let remaining = full.saturating_sub(stored).min(self.tolerance) / self.per_use;
         let reset_us = self.micros_until(stored, t);
-        LimitStatus { limit: u64::from(self.burst), remaining, reset_us, retry_us: LimitStatus::NONE }
+        let (limit, window_us) = (u64::from(self.burst), self.window_us);
+        LimitStatus { limit, remaining, reset_us, retry_us: LimitStatus::NONE, window_us }
     }
 
     /// What to tell when a request of this cost was refused over that word.

@@ -159,7 +159,8 @@ impl Quota {
     pub(crate) fn status(&self, left: u64, period: Period, t: Timestamp, cost: u64) -> LimitStatus {
         let refill = period.until.map(|until| until.since(t));
         let refused = left < cost && cost <= self.uses;
-        LimitStatus::new(self.uses, left, refill, refill.filter(|_| refused))
+        let window = period.until.map(|until| until.since(period.since));
+        LimitStatus::new([self.uses, left], window, refill, refill.filter(|_| refused))
     }
 
     /// Whether this quota allows nothing that `other` does not: it has not more uses, and is refilled only when the

@@ -17,7 +17,7 @@ use crate::records::{Record, Records, Stored, StoredFamily};
 use crate::request::{Operation, RequestRecord};
 use crate::rotate::{ClockState, clock_state};
 use crate::seal::SealedCopy;
-use crate::store::{Changeset, CommitError, Segment};
+use crate::store::{Changeset, CommitError, Revision, Segment};
 use crate::time::Timestamp;
 use crate::token::SecretToken;
 
@@ -82,14 +82,39 @@ impl<'a> Act<'a> {
         self
     }
 
+    /// The same act for one part of what it does, under a request id of its own.
+    pub(crate) fn part(&self, number: u64) -> Self {
+        let request = self.request.as_ref().map(|request| format!("{request}#{number}"));
+        Self { keys: self.keys, actor: self.actor.clone(), reason: self.reason.clone(), request }
+    }
+
+    /// The request id that the caller gave.
+    pub(crate) fn asked(self) -> Option<String> {
+        self.request
+    }
+
     /// Decides and commits, again and again while others change what the decision relied on.
     pub(crate) fn perform<T>(
         self,
         operation: &Operation,
         urgency: Urgency,
-        mut decide: impl FnMut(&mut Attempt<'_>) -> Result<T, ManageError>,
+        decide: impl FnMut(&mut Attempt<'_>) -> Result<T, ManageError>,
         repeat: impl Fn(&Records, &RequestRecord, Timestamp) -> Result<T, ManageError>,
     ) -> Result<T, ManageError> {
+        Ok(self.carry_out(operation, urgency, decide, repeat)?.0)
+    }
+
+    /// The same, with the revision of the commit where there was one.
+    pub(crate) fn carry_out<T>(
+        self,
+        operation: &Operation,
+        urgency: Urgency,
+        mut decide: impl FnMut(&mut Attempt<'_>) -> Result<T, ManageError>,
+        repeat: impl Fn(&Records, &RequestRecord, Timestamp) -> Result<T, ManageError>,
+    ) -> Result<(T, Option<Revision>), ManageError> {
+        let repeat = |records: &Records, request: &RequestRecord, t| {
+            repeat(records, request, t).map(|value| (value, None))
+        };
         let Self { keys, actor, reason, request } = self;
         let mut context = Context::new(actor, reason, request)?;
         let asked_request = context.request.clone();
@@ -144,7 +169,7 @@ impl<'a> Act<'a> {
                 Err(error) => return Err(error),
             };
             if attempt.changeset.is_empty() {
-                return Ok(value);
+                return Ok((value, None));
             }
             let (key, version) = attempt.result;
             let record = RequestRecord {
@@ -160,7 +185,7 @@ impl<'a> Act<'a> {
             outbox::note_warnings(records, &mut attempt.changeset, t)?;
             outbox::enclose(records, &mut attempt.changeset, t);
             match records.store.commit(&attempt.changeset) {
-                Ok(_) => return Ok(value),
+                Ok(revision) => return Ok((value, Some(revision))),
                 Err(CommitError::Conflict { .. }) => {}
                 Err(CommitError::Seal(error)) => return Err(ReadError::from(error).into()),
                 Err(CommitError::NotWritten(error)) => return Err(ManageError::NotWritten(error)),

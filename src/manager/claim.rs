@@ -13,6 +13,7 @@ use crate::lifecycle::{self, Claimed, Family, LifecycleError, Presenter, Refusal
 use crate::manager::act::{Act, Attempt, Urgency};
 use crate::manager::emergency::by_locator;
 use crate::manager::issue::claim_place;
+use crate::manager::presented;
 use crate::manager::rotate::{RotatedKey, enabled_owner};
 use crate::records::{Record as _, Records};
 use crate::request::{Operation, RequestRecord};
@@ -149,7 +150,10 @@ fn decide(attempt: &mut Attempt<'_>, claim: &Claim<'_>) -> Result<Answer, Manage
 
 /// The version whose token it is. Whatever is wrong with it, the answer is the same.
 fn authenticate(records: &Records, text: &str) -> Result<(KeyId, VersionNo), ManageError> {
-    let token = PresentedToken::parse(text.as_bytes()).map_err(|_| ManageError::UnknownToken)?;
+    let Ok(token) = PresentedToken::parse(text.as_bytes()) else {
+        let version = presented::imported(records, text.as_bytes())?.ok_or(ManageError::UnknownToken)?;
+        return Ok((version.key, version.number));
+    };
     let version = by_locator(records, token.locator)?.ok_or(ManageError::UnknownToken)?;
     let generation = version.digest.generation;
     let keys = records.keyring.keys(generation).ok_or(ManageError::UnknownToken)?;

@@ -11,6 +11,7 @@ use crate::id::{KeyId, RotationId, VersionNo};
 use crate::lifecycle::{self, RotationOrder};
 use crate::manager::KeyManager;
 use crate::manager::act::{Act, Attempt, replayed};
+use crate::manager::presented;
 use crate::manager::revoke::delete_sealed_copies;
 use crate::manager::rotate::{RotatedKey, enabled_owner};
 use crate::records::{Records, read};
@@ -88,7 +89,7 @@ fn find(records: &Records, evidence: Evidence<'_>) -> Result<Option<(KeyId, Vers
             Ok(token) => {
                 by_locator(records, token.locator)?.filter(|version| is_secret_of(records, &token, version))
             }
-            Err(_) => None,
+            Err(_) => presented::imported(records, token.as_bytes())?,
         },
         Evidence::Locator(locator) => by_locator(records, locator)?,
         Evidence::Fingerprint(fingerprint) => by_fingerprint(records, fingerprint)?,

@@ -179,11 +179,7 @@ impl Act<'_> {
     /// configured, the role is unknown, or the window is empty.
     pub fn issue(self, new: NewKey) -> Result<IssuedKey, ManageError> {
         let keys = self.keys;
-        let prefix = match new.prefix {
-            None => keys.inner.prefixes.first().copied().unwrap_or_default(),
-            Some(prefix) if keys.inner.prefixes.contains(&prefix) => prefix,
-            Some(prefix) => return Err(ManageError::PrefixNotAllowed(prefix)),
-        };
+        let prefix = keys.prefix_of(new.prefix)?;
         self.perform(
             &Operation::new("issue", &new),
             Urgency::Ordinary,
@@ -288,6 +284,13 @@ pub(crate) fn claim_place(
 /// Enters an owner. One whose row is missing although it has keys, or although the log knows it, was deleted behind the
 /// library's back: entering it anew would bring those keys back to life, or end its suspension.
 pub(crate) fn add_owner(attempt: &mut Attempt<'_>, record: OwnerRecord) -> Result<(), ManageError> {
+    enter_owner(attempt, &record)?;
+    attempt.changeset.record(Event::of_owner(attempt.t, EventKind::OwnerAdded, attempt.context, record.id));
+    Ok(())
+}
+
+/// The same where another entry of the log tells of it.
+pub(crate) fn enter_owner(attempt: &mut Attempt<'_>, record: &OwnerRecord) -> Result<(), ManageError> {
     let owner = record.id;
     let mut known = false;
     let filter = RowFilter::Owner { owner: owner.as_str(), after: None };
@@ -307,6 +310,5 @@ pub(crate) fn add_owner(attempt: &mut Attempt<'_>, record: OwnerRecord) -> Resul
         return Err(ReadError::Tampered { kind: RowKind::Owner, id: owner.into() }.into());
     }
     attempt.changeset.insert(record.draft());
-    attempt.changeset.record(Event::of_owner(attempt.t, EventKind::OwnerAdded, attempt.context, owner));
     Ok(())
 }

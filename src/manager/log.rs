@@ -149,7 +149,7 @@ impl KeyManager {
     /// # Errors
     /// [`ManageError`] when the store cannot be read or its head was edited. A broken chain is an answer.
     pub fn verify_audit(&self) -> Result<AuditVerdict, ManageError> {
-        Ok(verify(&self.inner.records, None, |_| ())?.0)
+        Ok(verify(&self.inner.records, None, |_, _| ())?.0)
     }
 
     /// The same, and that the log contains the entry of an anchor: an earlier head that the host kept elsewhere. Only
@@ -158,7 +158,7 @@ impl KeyManager {
     /// # Errors
     /// As of [`KeyManager::verify_audit`].
     pub fn verify_audit_against(&self, anchor: &AuditHead) -> Result<AuditVerdict, ManageError> {
-        Ok(verify(&self.inner.records, Some(anchor), |_| ())?.0)
+        Ok(verify(&self.inner.records, Some(anchor), |_, _| ())?.0)
     }
 
     /// Checks every row and the audit log, and each key's state against what the log last told of it; lists all that

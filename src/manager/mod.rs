@@ -1,15 +1,21 @@
 //! The manager: every act on keys, and the tick.
 
 mod act;
+mod adopt;
 mod adoption;
 mod channel;
 mod claim;
+mod compliance;
 mod dead_letters;
 mod deliver;
+mod desk;
 mod edit;
 mod emergency;
+mod import;
+mod imported;
 mod issue;
 mod log;
+mod presented;
 mod purge;
 #[cfg(feature = "sqlite")]
 mod restore;
@@ -45,12 +51,15 @@ use crate::token::{self, Prefix};
 use crate::validate::{Marks, Validator, ValidatorBuilder, check_keyring};
 
 pub use act::Act;
+pub use adopt::AdoptError;
 pub use adoption::{Adoption, VersionUse};
 pub use claim::Claim;
 pub use dead_letters::DeadLetter;
 pub use deliver::DeliveryReport;
 pub use edit::EditKey;
 pub use emergency::{Evidence, Replace};
+pub use import::{Import, ImportError};
+pub use imported::{ImportedReport, ImportedSecret, ImportedVersion};
 pub use issue::{IssuedKey, NewKey};
 pub use log::{AuditFilter, ExportError, VersionHistory};
 pub use purge::PurgeReport;

@@ -12,6 +12,7 @@ use crate::key::{KeyRecord, Metadata};
 use crate::lifecycle::{self, Family, Refusal, Validity};
 use crate::limit::{Limits, QuotaRecord};
 use crate::manager::KeyManager;
+use crate::manager::imported::ImportedSecret;
 use crate::network::Networks;
 use crate::owner::OwnerRecord;
 use crate::policy::RotationPolicy;
@@ -72,6 +73,8 @@ pub struct VersionInfo {
     pub end_reason: Option<EndReason>,
     /// Whether its secret is known to be in wrong hands.
     pub compromised: bool,
+    /// Where its secret came from, if it was not made here.
+    pub imported: Option<ImportedSecret>,
 }
 
 /// A key, as people and programs may see it: no secret, no digest.
@@ -167,6 +170,7 @@ pub(crate) fn key_info(family: &Family, owner: &OwnerRecord, t: Timestamp) -> Ke
         ended_at: version.ended_at,
         end_reason: version.end_reason,
         compromised: version.compromised,
+        imported: ImportedSecret::of(version),
     };
     KeyInfo {
         id: now.key.id,

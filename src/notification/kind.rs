@@ -129,7 +129,7 @@ impl NotificationKind {
         }
     }
 
-    /// How much it matters, unless what it is about makes it matter more.
+    /// How much it matters, unless what it is about makes it matter more or, as of most alarms about use, less.
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {

@@ -2,7 +2,6 @@
 
 mod kind;
 
-use core::net::IpAddr;
 use std::fmt;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use crate::event::Event;
 use crate::id::{KeyId, KeyName, NotificationId, OwnerId, RotationId, VersionNo};
 use crate::policy::Claimant;
 use crate::time::Timestamp;
+use crate::token::Locator;
 use crate::version::EndReason;
 
 pub use kind::{NotificationKind, Severity};
@@ -95,12 +95,21 @@ pub struct Notification {
     /// Who claimed: whoever holds the token that `old_fingerprint` names, or the host for the key's owner.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimant: Option<Claimant>,
-    /// Where the claim came from, as far as the host has said.
+    /// Where a claim came from, or what an alarm is about: an address, or the name that the host gives a source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<IpAddr>,
+    pub source: Option<String>,
     /// What an alarm is about, such as `version_compromised`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// Of an alarm about a locator: the locator that was presented.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locator: Option<Locator>,
+    /// How often what an alarm is about was seen when it was raised, at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
+    /// How many requests were to be expected, of a key whose use has changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u64>,
     /// How many others like it are not told one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub more: Option<u64>,
@@ -136,6 +145,9 @@ impl Notification {
             claimant: None,
             source: None,
             subject: None,
+            locator: None,
+            count: None,
+            expected: None,
             more: None,
         }
     }
@@ -155,7 +167,7 @@ impl Notification {
             actor: (!by_time).then(|| event.actor.clone()),
             reason: event.reason.clone(),
             claimant: event.claimant,
-            source: event.source,
+            source: event.source.map(|address| address.to_string()),
             severity: kind.severity_of(event.claimant),
             ..Self::new(event.at, kind)
         }
@@ -206,6 +218,18 @@ impl fmt::Display for Notification {
         if let Some(hint) = &self.hint {
             write!(f, " ({hint})")?;
         }
+        if let (Some(source), None) = (&self.source, self.claimant) {
+            write!(f, " {source}")?;
+        }
+        if let (Some(locator), None) = (self.locator, &self.hint) {
+            write!(f, " {locator}")?;
+        }
+        if let Some(count) = self.count {
+            write!(f, ", {count} times")?;
+        }
+        if let Some(expected) = self.expected {
+            write!(f, " instead of {expected}")?;
+        }
         if let Some(claim_by) = self.claim_by {
             write!(f, ", claim it until {claim_by}")?;
         }
@@ -225,7 +249,7 @@ impl fmt::Display for Notification {
             Some(Claimant::Owner) => f.write_str(", claimed for its owner")?,
             None => {}
         }
-        if let Some(source) = self.source {
+        if let (Some(source), Some(_)) = (&self.source, self.claimant) {
             write!(f, " from {source}")?;
         }
         if let Some(actor) = &self.actor {

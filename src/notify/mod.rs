@@ -4,7 +4,11 @@
 //! until it has answered `Ok`: whoever is told may be told twice, and recognises that by the notification's id.
 
 mod channels;
+#[cfg(feature = "email")]
+pub(crate) mod email;
 pub(crate) mod in_app;
+#[cfg(feature = "webhook")]
+pub(crate) mod webhook;
 pub(crate) mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

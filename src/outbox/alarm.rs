@@ -1,10 +1,32 @@
 //! Raising alarms: told one by one, or counted.
 
-use crate::notification::Notification;
+use crate::error::ManageError;
+use crate::notification::{Notification, NotificationKind};
+use crate::outbox::enclose::Rows;
 use crate::outbox::tally::AlarmTally;
+use crate::outbox::{ATTEMPTS, Committed, commit};
 use crate::records::{Record, Records, Stored, read};
 use crate::store::{Changeset, Revision, RowKind};
 use crate::time::Timestamp;
+
+/// Tells these alarms, each once and of each sort no more than an hour has room for. Those that were told before are left
+/// out. Says whether that is done: not, where others were in the way.
+pub(crate) fn raise(records: &Records, alarms: &[Notification], t: Timestamp) -> Result<bool, ManageError> {
+    if alarms.is_empty() || !records.channels.ask_for(NotificationKind::Alarm) {
+        return Ok(true);
+    }
+    for _ in 0..ATTEMPTS {
+        let (mut changeset, mut rows) = (Changeset::new(&records.keyring), Rows::new(records));
+        let mut tallies = Alarms::default();
+        alarms.iter().for_each(|alarm| tallies.raise_once(&mut rows, records, alarm, t));
+        rows.write(&mut changeset);
+        tallies.write(&mut changeset);
+        if let Committed::Done(_) = commit(records, &changeset)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
 
 /// The tallies that a commit touches.
 #[derive(Default)]
@@ -33,6 +55,20 @@ impl Alarms {
         });
         let (rest, is_told) = told.unwrap_or((None, true));
         rest.into_iter().chain(is_told.then_some(alarm))
+    }
+
+    /// Tells an alarm that no change of a key brings about, unless it was told before, or counts it.
+    pub(crate) fn raise_once(
+        &mut self,
+        rows: &mut Rows<'_>,
+        records: &Records,
+        alarm: &Notification,
+        t: Timestamp,
+    ) {
+        if rows.is_known(alarm) {
+            return;
+        }
+        self.raise(records, alarm.clone(), t).for_each(|told| rows.add_unrelated(&told, t));
     }
 
     pub(crate) fn write(self, changeset: &mut Changeset) {

@@ -46,7 +46,19 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The same for what no change of a key brings about.
+    /// Whether nobody asks for this, or everybody who does was told it before.
+    pub(crate) fn is_known(&self, notification: &Notification) -> bool {
+        let records = self.records;
+        records.channels.of(notification).all(|channel| {
+            let identity = OutboxEntry::identity(notification, channel);
+            let mut is_known = false;
+            // Where the store cannot be read, the commit will say so.
+            drop(records.store.find(RowKind::Outbox, &identity, &mut |_| is_known = true));
+            is_known
+        })
+    }
+
+    /// Adds what no change of a key brings about.
     pub(crate) fn add_unrelated(&mut self, notification: &Notification, t: Timestamp) {
         let replaces = Revision(u64::try_from(t.unix_micros()).unwrap_or(0));
         self.add(notification, Rank { replaces, by_change: true, place: 0 }, t);

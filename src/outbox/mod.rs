@@ -5,6 +5,7 @@ mod breaker;
 mod enclose;
 mod entry;
 mod notices;
+mod patterns;
 mod queue;
 mod sweep;
 mod tally;
@@ -16,6 +17,7 @@ use crate::id::RequestId;
 use crate::records::Records;
 use crate::store::{Changeset, CommitError, Revision};
 
+pub(crate) use alarm::raise;
 pub(crate) use breaker::{Breaker, FAILURES};
 pub(crate) use enclose::enclose;
 pub(crate) use entry::{EntryState, OutboxEntry};

@@ -1,4 +1,4 @@
-//! What time alone makes worth telling: versions that end soon, keys that nobody uses.
+//! What time alone makes worth telling: versions that end soon, keys that nobody uses, or otherwise than before.
 //!
 //! A row remembers how far each question was asked, so that each is asked once, by whichever process ticks first, and
 //! costs what has come due since. Nothing is written to a key or a version.
@@ -13,10 +13,11 @@ use crate::error::ManageError;
 use crate::id::KeyId;
 use crate::notice::{self, STALE_AFTER, UNUSED_AFTER};
 use crate::notification::{Notification, NotificationKind};
+use crate::outbox::alarm::Alarms;
 use crate::outbox::enclose::Rows;
 use crate::outbox::entry::Rank;
 use crate::outbox::warnings::{micros, warnings};
-use crate::outbox::{ATTEMPTS, Committed, commit};
+use crate::outbox::{ATTEMPTS, Committed, commit, patterns};
 use crate::policy::{DeploymentSettings, RotationPolicy};
 use crate::records::{Record, Records, believed, read};
 use crate::store::{Changeset, Revision, RowFilter, RowIndex, RowKind, UsageBucket, UsageQuery};
@@ -29,7 +30,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// How far the questions were asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Asked {
+pub(super) struct Asked {
     /// For each warning, in microseconds: the end and the row of the last version that was looked at.
     ends: BTreeMap<u64, (Timestamp, String)>,
     /// The last key of which it was asked whether it is used.
@@ -38,6 +39,9 @@ struct Asked {
     /// The day of whose users it is asked next whether they have come back, and the last key of which it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     silent: Option<(Timestamp, Option<String>)>,
+    /// When it is asked next whether keys are used as before, and the last key of which it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) patterns: Option<(Timestamp, Option<String>)>,
 }
 
 impl Asked {
@@ -120,8 +124,12 @@ pub(crate) fn notices(
             return Ok((0, noticed));
         }
         let mut changeset = Changeset::new(&records.keyring);
-        let mut rows = Rows::new(records);
+        let (mut rows, mut alarms) = (Rows::new(records), Alarms::default());
         for (told, revision) in &noticed.told {
+            if told.kind == NotificationKind::Alarm {
+                alarms.raise_once(&mut rows, records, told, now);
+                continue;
+            }
             if let Some(key) = told.key {
                 changeset.expect(RowKind::Key, key.to_string(), Some(*revision));
             }
@@ -134,6 +142,7 @@ pub(crate) fn notices(
         for (id, revision) in &noticed.settled {
             changeset.delete(RowKind::Outbox, id.clone(), *revision);
         }
+        alarms.write(&mut changeset);
         match revision {
             _ if asked == before => {}
             Some(revision) => changeset.replace(asked.draft(), revision),
@@ -194,6 +203,7 @@ impl Asking<'_> {
         if channels.ask_for(NotificationKind::PotentiallyStale) {
             self.ask_silent(asked, &mut noticed)?;
         }
+        patterns::ask(self.records, asked, self.now, self.limit, &mut noticed)?;
         Ok(noticed)
     }
 

@@ -189,12 +189,20 @@ impl RotationPolicyBuilder {
             None => kept.saturating_add(2),
         };
         let policy = RotationPolicy {
-            lifetime,
-            rotate_every,
-            overlap,
-            retirement,
-            warnings: self.warnings.unwrap_or(self.base.warnings),
+            lifetime: whole(lifetime),
+            rotate_every: whole(rotate_every),
+            overlap: whole(overlap),
+            retirement: match retirement {
+                Retirement::WhenUnused { quiet_for, at_most, notice } => Retirement::WhenUnused {
+                    quiet_for: whole(quiet_for),
+                    at_most: whole(at_most),
+                    notice: whole(notice),
+                },
+                other => other,
+            },
+            warnings: self.warnings.unwrap_or(self.base.warnings).map(whole),
             max_live,
+            jitter: whole(self.base.jitter),
             ..self.base
         };
         check(&policy)?;
@@ -234,6 +242,11 @@ impl RotationPolicyBuilder {
             }
         }
     }
+}
+
+/// In whole microseconds, as times are and as it is stored: what is read back is what was built.
+fn whole(span: Duration) -> Duration {
+    u64::try_from(span.as_micros()).map_or(span, Duration::from_micros)
 }
 
 fn check(policy: &RotationPolicy) -> Result<(), PolicyError> {

@@ -106,3 +106,24 @@ fn a_stored_policy_is_checked_when_it_is_read() {
     assert_eq!(settings, DeploymentSettings::default());
     assert!(settings.management_enabled && !settings.auto_rotation);
 }
+
+#[test]
+fn a_policy_is_read_back_as_it_was_built_whatever_follows_from_its_spans() {
+    let odd = Duration::from_nanos(1_234_567_891_011_121);
+    let intervals = (1..400).map(|days| days * DAY).chain([odd]);
+    for every in intervals {
+        for retirement in [Retirement::After, Retirement::KeepPrevious(2)] {
+            let built = [
+                RotationPolicy::builder().rotate_every(every),
+                RotationPolicy::builder().lifetime(every),
+                RotationPolicy::builder().rotate_every(every).jitter(every / 7).warnings([every / 3]),
+            ];
+            for builder in built.map(|builder| builder.retirement(retirement)) {
+                let Ok(policy) = builder.build() else { continue };
+                let read: RotationPolicy =
+                    serde_json::from_str(&serde_json::to_string(&policy).unwrap()).unwrap();
+                assert_eq!(read, policy);
+            }
+        }
+    }
+}

@@ -137,7 +137,7 @@ impl Told {
 /// Checks every row and the audit log. Acts that are committed meanwhile can show as findings: check again then.
 pub(crate) fn check(records: &Records, anchor: Option<&AuditHead>) -> Result<CheckReport, ManageError> {
     let mut told = Told::default();
-    let (audit, troubles) = verify(records, anchor, |event| told.hear(event))?;
+    let (audit, troubles) = verify(records, anchor, |_, event| told.hear(event))?;
     let mut survey = Survey::default();
     for kind in RowKind::ALL {
         records.store.scan(kind, RowFilter::All { after: None }, &mut |row| {

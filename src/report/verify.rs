@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use serde::Serialize;
+
 use crate::audit::{self, AuditEntry, AuditHead, Link};
 use crate::error::{ManageError, ReadError};
 use crate::event::{Event, EventKind};
@@ -11,7 +13,8 @@ use crate::records::Records;
 use crate::store::{AuditQuery, AuditRow};
 
 /// What verifying the audit log found; the first trouble, in the order of the entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AuditVerdict {
     /// Each entry is as it was written, none is missing, and the last is the one that the head names.
@@ -69,7 +72,7 @@ impl AuditVerdict {
 pub(crate) fn verify(
     records: &Records,
     anchor: Option<&AuditHead>,
-    mut each: impl FnMut(&Event),
+    mut each: impl FnMut(u64, &Event),
 ) -> Result<(AuditVerdict, Vec<AuditVerdict>), ManageError> {
     let body = records.head()?;
     let head = body.audit;
@@ -91,7 +94,7 @@ pub(crate) fn verify(
                 }
                 anchored |= anchor == Some(&at);
                 if troubles.is_empty() {
-                    each(&event);
+                    each(row.seq, &event);
                 }
             }
             Err(found) => troubles.push(found),
@@ -181,7 +184,7 @@ mod tests {
         let head = Head::write(&keyring, revision, floor, &body).unwrap();
         let row = (str::from_utf8(&head.body).unwrap(), head.mac.tag.as_slice());
         shell.execute("UPDATE head SET body = ?1, mac = ?2", row).unwrap();
-        let verdict = |anchor| verify(&records, anchor, |_| ()).unwrap().0;
+        let verdict = |anchor| verify(&records, anchor, |_, _| ()).unwrap().0;
         assert!(verdict(None).is_sound());
         assert!(verdict(Some(&heads[1])).is_sound() && verdict(Some(&heads[2])).is_sound());
         assert!(matches!(verdict(Some(&heads[0])), AuditVerdict::NotAnchored { .. }));

@@ -11,6 +11,7 @@ mod mint;
 mod plan;
 mod report;
 mod simulate;
+mod upgrade;
 
 pub(crate) use apply::tick;
 pub(crate) use deliver::deliver;
@@ -20,3 +21,4 @@ pub use plan::{ClockState, Plan, PlannedDelivery, Unsettled};
 pub(crate) use plan::{clock_state, next_due, plan};
 pub use report::TickReport;
 pub use simulate::{ClientBehaviour, Simulation};
+pub(crate) use upgrade::record_upgrades;

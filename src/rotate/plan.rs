@@ -83,7 +83,7 @@ pub struct Plan {
     pub unsettled: Vec<Unsettled>,
     /// Keys whose rotation is due and has to wait: their owner is suspended, or as many versions are valid as may.
     pub deferred: Vec<KeyId>,
-    /// What time alone makes worth telling: versions that end soon, keys that nobody uses.
+    /// What time alone makes worth telling: versions that end soon, keys that nobody uses, or otherwise than before.
     pub notices: Vec<Notification>,
     /// When something is due after that time.
     pub next_due: Option<Timestamp>,

@@ -10,6 +10,8 @@ use crate::store::{CountedReason, KeyStore, StoreError, UsageBatch, UsageCounts,
 use crate::time::Timestamp;
 use crate::validate::denial::Denial;
 use crate::validate::follow::Follower;
+use crate::validate::signals::Signals;
+use crate::validate::tell::misused;
 
 /// How many first uses one commit records.
 const FIRST_USES: usize = 100;
@@ -143,8 +145,9 @@ impl Counts {
         store: &dyn KeyStore,
         now: Timestamp,
         first: impl FnMut(),
+        signals: &Signals,
     ) -> Result<usize, StoreError> {
-        self.flush_with(follower, store, now, first, |_, _| true)
+        self.flush_with(follower, store, now, first, signals, |_, _| true)
     }
 
     /// The same for the last time. A writer that has nothing to tell and never had is not heard of.
@@ -154,8 +157,9 @@ impl Counts {
         store: &dyn KeyStore,
         now: Timestamp,
         first: impl FnMut(),
+        signals: &Signals,
     ) -> Result<usize, StoreError> {
-        self.flush_with(follower, store, now, first, |outgoing, entries| {
+        self.flush_with(follower, store, now, first, signals, |outgoing, entries| {
             let is_known = outgoing.sequence > 0 && !outgoing.ended;
             outgoing.ended = true;
             is_known || !entries.is_empty()
@@ -168,6 +172,7 @@ impl Counts {
         store: &dyn KeyStore,
         now: Timestamp,
         mut first: impl FnMut(),
+        signals: &Signals,
         is_needed: impl FnOnce(&mut Outgoing, &[UsageEntry]) -> bool,
     ) -> Result<usize, StoreError> {
         let mut outgoing = self.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,6 +180,7 @@ impl Counts {
         let before = outgoing.hand_over(store)?;
         let entries = self.take(follower);
         first();
+        signals.telling().note(misused(&entries));
         if !is_needed(&mut outgoing, &entries) {
             return Ok(before);
         }

@@ -13,6 +13,7 @@ use crate::network::Networks;
 use crate::scope::{Scope, ScopeSet};
 use crate::token::Prefix;
 use crate::validate::arena::Arena;
+use crate::validate::imports::Imports;
 
 /// What an owner's row says, in one word: how it stands, and the number of its ceiling or the missing generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,7 @@ pub(crate) struct Shared {
     owners: Arena<Owner>,
     profiles: Arena<Profile>,
     sets: Arena<ScopeSet>,
+    pub(crate) imports: Imports,
 }
 
 impl Shared {

@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use crate::id::{KeyId, OwnerId, VersionNo};
 use crate::limit::LimitStatus;
 use crate::scope::Scope;
+use crate::signal::Source;
 use crate::time::Timestamp;
 use crate::validate::entry::Following;
 
@@ -16,12 +17,13 @@ use crate::validate::entry::Following;
 pub struct Demand<'a> {
     scope: Option<&'a Scope>,
     from: Option<IpAddr>,
+    named: Option<&'a str>,
     cost: u32,
 }
 
 impl<'a> Demand<'a> {
     /// Nothing but a valid token; one use.
-    pub const NOTHING: Self = Self { scope: None, from: None, cost: 1 };
+    pub const NOTHING: Self = Self { scope: None, from: None, named: None, cost: 1 };
 
     /// A valid token whose key holds this scope; one use.
     pub fn scope(scope: &'a Scope) -> Self {
@@ -35,6 +37,14 @@ impl<'a> Demand<'a> {
         self
     }
 
+    /// By whom the request comes, where that is better known than by its address: the name of a client, a tenant, a
+    /// gateway. Failures are counted by it in place of the address, and nothing else depends on it; its first 64 bytes
+    /// count.
+    pub fn source(mut self, name: &'a str) -> Self {
+        self.named = Some(name);
+        self
+    }
+
     /// How many uses the request counts for in the key's limits. Default 1; 0 counts for none.
     pub fn cost(mut self, uses: u32) -> Self {
         self.cost = uses;
@@ -45,8 +55,13 @@ impl<'a> Demand<'a> {
         self.scope
     }
 
-    pub(crate) fn source(&self) -> Option<IpAddr> {
+    pub(crate) fn address(&self) -> Option<IpAddr> {
         self.from
+    }
+
+    /// As whose its failure counts.
+    pub(crate) fn counted_as(&self) -> Option<Source<'a>> {
+        self.named.map(Source::Named).or(self.from.map(Source::Address))
     }
 
     pub(crate) fn uses(&self) -> u32 {

@@ -90,6 +90,7 @@ fn version(n: usize, locator: Locator, round: u64) -> Change {
         compromised: false,
         ended_at: None,
         end_reason: None,
+        imported: None,
     };
     let told = if is_held(n, round) { told(round, Box::new(record())) } else { Told::Gone };
     Change::Version { key, number, told, claimed: None }

@@ -1,5 +1,7 @@
 //! The verdict: who presented this token, and may they now?
 
+mod imported;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::crypto;
@@ -8,7 +10,7 @@ use crate::keyring::Generation;
 use crate::limit::{self, LimitStatus};
 use crate::scope::ScopeSet;
 use crate::time::Timestamp;
-use crate::token::PresentedToken;
+use crate::token::{Locator, PresentedToken};
 use crate::validate::Inner;
 use crate::validate::cells::Cells;
 #[cfg(test)]
@@ -162,12 +164,16 @@ impl Inner {
     pub(super) fn validate(&self, token: &[u8], demand: Demand<'_>) -> Result<Grant, Denial> {
         let replica = &self.follower.replica;
         // What the token names is on its way from memory while the rest of it is checked.
-        let token = PresentedToken::parse_noting(token, |locator| replica.prefetch_index(locator.words()))
-            .map_err(|_| Denial::UNKNOWN)?;
+        let parsed = PresentedToken::parse_noting(token, |locator| replica.prefetch_index(locator.words()));
+        let Ok(token) = parsed else {
+            let answer = self.validate_imported(token, demand);
+            return answer.map_err(|denial| self.failed(denial, &demand, None));
+        };
         // Before the replica: a mark that is lifted meanwhile may be lifted for what this replica does not show yet.
         let marked = self.marks.snapshot();
         let mut found = None;
-        self.authenticate(&token, &mut found)?;
+        self.authenticate(&token, &mut found)
+            .map_err(|denial| self.failed(denial, &demand, Some(token.locator)))?;
         let Some(Found { view, place, .. }) = &found else { return Err(Denial::UNKNOWN) };
         let t = self.clock.now().max(view.high_water);
         match self.decide(view, [marked, self.marks.snapshot()], demand, t) {
@@ -179,9 +185,17 @@ impl Inner {
             }
             Err(denial) => {
                 self.counts.denied(&denial);
-                Err(denial)
+                Err(self.failed(denial, &demand, Some(token.locator)))
             }
         }
+    }
+
+    /// Counts a denial for the signals.
+    #[cold]
+    #[inline(never)]
+    fn failed(&self, denial: Denial, demand: &Demand<'_>, locator: Option<Locator>) -> Denial {
+        self.signals.denied(&denial, demand.counted_as(), locator);
+        denial
     }
 
     /// Whether the version is valid, may do what is demanded, and is within its limits.
@@ -336,7 +350,7 @@ impl Inner {
     #[inline]
     fn admit(&self, view: &View<'_>, demand: Demand<'_>) -> Result<(), Denial> {
         let allowed = view.profile.and_then(|profile| profile.traits.networks.as_ref());
-        if allowed.is_some_and(|networks| !demand.source().is_some_and(|from| networks.contains(from))) {
+        if allowed.is_some_and(|networks| !demand.address().is_some_and(|from| networks.contains(from))) {
             return Err(view.denied(DenialReason::Network));
         }
         let shared = &self.follower.replica.shared;

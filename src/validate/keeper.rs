@@ -168,6 +168,7 @@ impl Keeper {
             Ok(version) => {
                 replica.place_at(position, entry, version.locator.words());
                 entry.set_version(&version);
+                version.imported.iter().for_each(|mark| replica.shared.imports.note(mark.form));
             }
             Err(doubt) => {
                 if entry.locator() == NOWHERE

@@ -12,6 +12,7 @@ mod facts;
 mod findings;
 mod follow;
 mod grant;
+mod imports;
 mod index;
 #[cfg(test)]
 mod interleaved;
@@ -23,8 +24,11 @@ mod prefetch;
 mod quotas;
 mod replica;
 mod sequence;
+mod signals;
 mod slab;
 mod sync;
+mod tell;
+mod upgrades;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,20 +39,26 @@ use crate::crypto;
 use crate::encode::hex;
 use crate::error::{OpenError, ReadError};
 use crate::keyring::Keyring;
+use crate::notify::{Channel, ChannelFilter};
 use crate::records::Records;
 use crate::rotate::{ClockState, clock_state};
 use crate::scope::ScopeSet;
+use crate::signal::{SignalReport, SignalSettings};
 use crate::store::{Freshness, KeyStore, Stamp, StoreError};
 use crate::time::Timestamp;
 
 use counts::Counts;
 pub use denial::{Denial, DenialClass, DenialReason, Unavailable};
+#[cfg(test)]
+pub(crate) use entry::Following;
 pub use findings::Finding;
 use follow::Follower;
 pub use grant::{Demand, Grant, Successor};
 use leeway::Leeway;
 pub use leeway::{BoundedStaleness, StalenessError};
 pub(crate) use marks::{Mark, Marks};
+use signals::Signals;
+use upgrades::Upgrades;
 
 /// Answers whether a token is valid, from a replica of the store in memory.
 ///
@@ -65,7 +75,9 @@ struct Inner {
     clock: Arc<dyn Clock>,
     follower: Follower,
     counts: Counts,
+    upgrades: Upgrades,
     marks: Arc<Marks>,
+    signals: Signals,
     /// None: every validation asks the store whether anybody has committed.
     leeway: Option<Leeway>,
     closed: AtomicBool,
@@ -78,6 +90,7 @@ pub struct ValidatorBuilder {
     clock: Arc<dyn Clock>,
     timeout: Duration,
     staleness: Option<BoundedStaleness>,
+    signals: SignalSettings,
 }
 
 impl ValidatorBuilder {
@@ -101,12 +114,28 @@ impl ValidatorBuilder {
         self
     }
 
+    /// From how many failures on alarms are told; see [`SignalSettings`].
+    pub fn signals(mut self, settings: SignalSettings) -> Self {
+        self.signals = settings;
+        self
+    }
+
+    /// Has alarms written for a channel that another process serves. A validator that a manager has made knows that
+    /// manager's channels; one that was opened by itself knows none, and raises no alarm without this.
+    pub fn channel_elsewhere(mut self, name: impl Into<String>, filter: ChannelFilter) -> Self {
+        let channel = Channel { name: name.into(), filter, notifier: None };
+        Arc::make_mut(&mut self.records.channels).add(channel);
+        self
+    }
+
     /// Loads the replica.
     ///
     /// # Errors
-    /// [`OpenError`] when the store is not founded, cannot be read, or was written under another master key.
+    /// [`OpenError`] when the store is not founded, cannot be read, or was written under another master key; or when a
+    /// channel is named badly.
     pub fn open(self) -> Result<Validator, OpenError> {
-        let Self { records, clock, timeout, staleness } = self;
+        let Self { records, clock, timeout, staleness, signals } = self;
+        records.channels.check()?;
         check_keyring(&records)?;
         let head = records.head()?;
         let counts =
@@ -114,9 +143,21 @@ impl ValidatorBuilder {
                 .map_err(|error| OpenError::NotFounded(Box::new(error.into())))?));
         let follower = Follower::load(&records, timeout)?;
         let marks = Marks::of(head.origin());
+        let signals = Signals::new(signals, clock.now().max(head.high_water))
+            .map_err(|error| OpenError::NotFounded(Box::new(error.into())))?;
         let closed = AtomicBool::new(false);
         let leeway = staleness.map(Leeway::new);
-        let inner = Inner { records, clock, follower, counts, marks, leeway, closed };
+        let inner = Inner {
+            records,
+            clock,
+            follower,
+            counts,
+            upgrades: Upgrades::default(),
+            marks,
+            signals,
+            leeway,
+            closed,
+        };
         // Else the first requests of a key with a quota would be denied. What fails here is tried again by each flush.
         drop(inner.lease());
         Ok(Validator { inner: Arc::new(inner) })
@@ -147,7 +188,8 @@ impl Validator {
     }
 
     pub(crate) fn from_records(records: Records, clock: Arc<dyn Clock>) -> ValidatorBuilder {
-        ValidatorBuilder { records, clock, timeout: Duration::from_secs(2), staleness: None }
+        let (timeout, signals) = (Duration::from_secs(2), SignalSettings::default());
+        ValidatorBuilder { records, clock, timeout, staleness: None, signals }
     }
 
     /// Whether the token is valid now.
@@ -228,11 +270,19 @@ impl Validator {
         }
     }
 
+    /// Who failed most since the present hour began, as far as this process and its flushes know: each flush that finds
+    /// another hour begins anew, and raises alarms of what was worth it. Counts are bounds that hold: see
+    /// [`FailingSource`](crate::FailingSource).
+    #[must_use]
+    pub fn signals(&self) -> SignalReport {
+        self.inner.signal_report()
+    }
+
     /// Hands what was counted to the store, and leases anew of the quotas that keys have used up here; returns the number
     /// of versions that were counted. Call it every minute or so: an unflushed count is lost with the process, and a new
     /// key with a quota can be used here after the next flush. What was counted since the last flush belongs to the hour of
     /// this one; a flush without counts tells that there were none. It also records the first uses of versions, from which
-    /// the time of their predecessors may count.
+    /// the time of their predecessors may count; and it raises the alarms that failures and outdated versions call for.
     ///
     /// # Errors
     /// [`StoreError`]; the counts are kept for the next flush then, and counted once even if the store had taken them.
@@ -267,9 +317,10 @@ impl Inner {
     fn flush(&self) -> Result<usize, StoreError> {
         let mut used = Ok(());
         let first = || used = self.record_first_uses();
-        let counted = self.counts.flush(&self.follower, &*self.records.store, self.now(), first);
-        let leased = self.lease();
-        counted.and_then(|counted| used.and(leased).map(|()| counted))
+        let counted =
+            self.counts.flush(&self.follower, &*self.records.store, self.now(), first, &self.signals);
+        let (upgraded, leased, told) = (self.record_upgrades(), self.lease(), self.tell());
+        counted.and_then(|counted| used.and(upgraded).and(leased).and(told).map(|()| counted))
     }
 
     /// Leases anew what is used up of quotas, by a clock that is believed.
@@ -290,12 +341,23 @@ impl Inner {
         }
     }
 
+    /// Records what was learned of imported tokens, by the same clock: some may have to rotate, or to end.
+    fn record_upgrades(&self) -> Result<(), StoreError> {
+        let (now, mark) = (self.clock.now(), self.follower.replica.high_water());
+        match clock_state(now, mark) {
+            ClockState::Jumped { .. } => Ok(()),
+            _ => self.upgrades.record(&self.records, now.max(mark)),
+        }
+    }
+
     fn finish(&self) -> Result<(), StoreError> {
         let mut used = Ok(());
         let first = || used = self.record_first_uses();
-        let counted = self.counts.finish(&self.follower, &*self.records.store, self.now(), first);
+        let counted =
+            self.counts.finish(&self.follower, &*self.records.store, self.now(), first, &self.signals);
+        let (upgraded, told) = (self.record_upgrades(), self.tell());
         let left = quotas::give_back(&self.follower, &self.records);
-        left.and(counted.map(drop)).and(used)
+        left.and(counted.map(drop)).and(used).and(upgraded).and(told)
     }
 }
 

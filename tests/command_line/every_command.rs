@@ -499,6 +499,54 @@ fn the_doctor_tells_what_is_wrong_and_what_to_do() {
 }
 
 #[test]
+fn keys_of_another_system_are_imported_and_validate() {
+    let stage = Stage::new();
+    let import = |more: &[&str]| {
+        let mut command = stage.command(&[&["import", "--json", "--owner", "clients"], more].concat());
+        command.env("API_KEYS", "ci:7Fh2kQ9zXw4VbN8mT3cYpL6r,web:Zr9Hq0bV4gJm2xkQe8TnYw6c");
+        crate::stage::Answer::from(command.output().unwrap())
+    };
+    let env = ["--env", "API_KEYS", "--scope", "orders:read"];
+    let dry = import(&[&env[..], &["--dry-run"]].concat()).json(0);
+    assert_eq!((&dry["dry_run"], &dry["imported"]), (&true.into(), &2.into()), "{dry}");
+    stage.run_with(&["validate", "--json"], "7Fh2kQ9zXw4VbN8mT3cYpL6r").json(1);
+    let done = import(&[&env[..], &["--request", "move-1"]].concat()).json(0);
+    assert_eq!((&done["imported"], &done["skipped"]), (&2.into(), &0.into()), "{done}");
+    stage.json_with(&["validate", "--scope", "orders:read"], "7Fh2kQ9zXw4VbN8mT3cYpL6r");
+    assert_eq!(import(&[&env[..], &["--request", "move-1"]].concat()).json(0)["before"], 2);
+
+    let digest = "8607d7a64164f14dc0555be7d408ce12559b51e9514d4814b714f6a9a482262e";
+    std::fs::write(stage.path("keys.csv"), format!("odd,user_id,name\n{digest},17,ci\nnonsense,17,old\n"))
+        .unwrap();
+    let csv = ["--csv", "keys.csv", "--column", "odd=digest"];
+    let refused = import(&csv).json(1);
+    assert_eq!((&refused["imported"], &refused["problems"][0]["line"]), (&0.into(), &3.into()), "{refused}");
+    assert!(!refused.to_string().contains("nonsense"), "what a line says may be a token");
+    assert_eq!(import(&[&csv[..], &["--skip-bad-lines"]].concat()).json(0)["imported"], 1);
+    stage.json_with(&["validate"], "sk_live_7Fh2kQ9zXw4VbN8mT3cYpL6r");
+    let left = stage.json(&["import", "--remaining"]);
+    assert_eq!(left["remaining"], 3, "{left}");
+    import(&[]).code_is(2);
+    import(&["--csv", "none.csv"]).code_is(3);
+    import(&["--csv", "keys.csv", "--column", "odd=strange"]).code_is(2);
+}
+
+#[test]
+fn compliance_is_reported_and_exported() {
+    let stage = Stage::new();
+    let (key, _) = stage.issue(&[]);
+    let report = stage.json(&["compliance", "--keys-csv", "keys.csv", "--rotations-csv", "rotations.csv"]);
+    assert_eq!((&report["keys"], &report["within"], &report["format"]), (&1.into(), &1.into(), &1.into()));
+    assert!(text(&report["at"]).ends_with('Z'));
+    assert_eq!(report["never_rotating"]["listed"][0]["key_id"], key.as_str());
+    assert_eq!((stage.read("keys.csv").lines().count(), stage.mode("keys.csv")), (2, 0o600));
+    stage.run(&["compliance", "--keys-csv", "keys.csv"]).failed(3, "could not be made");
+    let exempt = stage.json(&["compliance", "--exempt", &format!("{key}=printed on devices")]);
+    assert_eq!(exempt["exceptions"]["total"], 1);
+    stage.run(&["compliance", "--exempt", "no key"]).code_is(2);
+}
+
+#[test]
 fn completions_are_made_for_each_shell() {
     let stage = Stage::bare();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {

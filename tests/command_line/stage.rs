@@ -39,6 +39,11 @@ impl Answer {
         value
     }
 
+    pub(crate) fn code_is(&self, code: i32) {
+        assert_eq!(self.code, code, "{self:?}");
+        assert!(!self.err.is_empty());
+    }
+
     pub(crate) fn failed(&self, code: i32, told: &str) {
         assert_eq!(self.code, code, "{self:?}");
         assert!(self.err.contains(told) && self.err.starts_with("keyrota: "), "{self:?}");

@@ -2,15 +2,15 @@
 //! rows as an editor would have left them.
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part, and fails by panicking")]
 
+#[path = "../delegating/mod.rs"]
+mod delegating;
+
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::ControlFlow;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-use keyrota::{
-    AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, MemoryStore,
-    Revision, Row, RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, Timestamp, UsageBatch,
-    UsageBucket, UsageEntry, UsageQuery, UsageWriter,
-};
+use delegating::{Call, Delegating, Hooks, Turn};
+use keyrota::{AuditRow, KeyStore, MemoryStore, Row, RowFilter, RowKind, RowRef, StoreErrorKind};
 
 /// What becomes of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +27,11 @@ type Hook = Box<dyn FnOnce() + Send>;
 type RowEdit = Box<dyn Fn(&mut Row) + Send + Sync>;
 type AuditEdit = Box<dyn Fn(AuditRow) -> Option<AuditRow> + Send + Sync>;
 
+pub(crate) type Hooked = Delegating<MemoryStore, Script>;
+
+/// What is to happen.
 #[derive(Default)]
-pub(crate) struct Hooked {
-    pub(crate) inner: MemoryStore,
+pub(crate) struct Script {
     calls: Mutex<BTreeMap<&'static str, u64>>,
     fates: Mutex<VecDeque<Fate>>,
     usage_fate: Mutex<Option<Fate>>,
@@ -45,7 +47,9 @@ impl Hooked {
     pub(crate) fn new() -> Arc<Self> {
         Arc::default()
     }
+}
 
+impl Script {
     /// How often each method was called since the last `forget`.
     pub(crate) fn calls(&self) -> BTreeMap<&'static str, u64> {
         self.calls.lock().unwrap().clone()
@@ -101,141 +105,60 @@ impl Hooked {
         *self.audit_edit.lock().unwrap() = None;
     }
 
-    fn count(&self, method: &'static str) {
-        *self.calls.lock().unwrap().entry(method).or_default() += 1;
-    }
-
-    fn shown<T>(&self, row: RowRef<'_>, each: impl FnOnce(RowRef<'_>) -> T) -> T {
-        let edit = self.row_edit.lock().unwrap();
-        match &*edit {
-            None => {
-                drop(edit);
-                each(row)
-            }
-            Some(edit) => {
-                let mut row = row.to_row();
-                edit(&mut row);
-                each(row.as_ref())
-            }
+    fn run(hook: &Mutex<Option<Hook>>) {
+        let hook = hook.lock().unwrap().take();
+        if let Some(hook) = hook {
+            hook();
         }
     }
 }
 
-impl KeyStore for Hooked {
-    fn head(&self) -> Result<Option<Head>, StoreError> {
-        self.count("head");
-        self.inner.head()
-    }
-    fn get(&self, kind: RowKind, id: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
-        self.count("get");
-        self.inner.get(kind, id, &mut |row| self.shown(row, &mut *each))
-    }
-    fn find(&self, kind: RowKind, unique: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
-        self.count("find");
-        self.inner.find(kind, unique, &mut |row| self.shown(row, &mut *each))
-    }
-    fn scan(
-        &self,
-        kind: RowKind,
-        filter: RowFilter<'_>,
-        each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.count("scan");
-        if matches!((kind, filter), (RowKind::Version, RowFilter::Parent(_))) {
-            let hook = self.before_versions.lock().unwrap().take();
-            if let Some(hook) = hook {
-                hook();
+impl Hooks for Script {
+    fn before(&self, _: &dyn KeyStore, call: Call<'_>) -> Turn {
+        if !matches!(call, Call::Freshness | Call::Close) {
+            *self.calls.lock().unwrap().entry(call.name()).or_default() += 1;
+        }
+        let fate = match call {
+            Call::Feed(_) => {
+                Self::run(&self.before_feed);
+                None
             }
-        }
-        self.inner.scan(kind, filter, &mut |row| self.shown(row, &mut *each))
-    }
-    fn feed(
-        &self,
-        since: Revision,
-        limit: usize,
-        each: &mut dyn FnMut(FeedItem<'_>),
-    ) -> Result<FeedPage, StoreError> {
-        self.count("feed");
-        let hook = self.before_feed.lock().unwrap().take();
-        if let Some(hook) = hook {
-            hook();
-        }
-        self.inner.feed(since, limit, &mut |item| match item {
-            FeedItem::Row(row) => self.shown(row, |row| each(FeedItem::Row(row))),
-            other => each(other),
-        })
-    }
-    fn audit(
-        &self,
-        query: &AuditQuery<'_>,
-        each: &mut dyn FnMut(&AuditRow) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.count("audit");
-        self.inner.audit(query, &mut |row| match &*self.audit_edit.lock().unwrap() {
-            None => each(row),
-            Some(edit) => edit(row.clone()).map_or(ControlFlow::Continue(()), |row| each(&row)),
-        })
-    }
-    fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
-        self.count("commit");
-        let hook = self.before_commit.lock().unwrap().take();
-        if let Some(hook) = hook {
-            hook();
-        }
-        let fate = self.fates.lock().unwrap().pop_front();
-        let error = || StoreError::new(StoreErrorKind::Io, "planned");
-        match fate {
-            None => self.inner.commit(changeset),
-            Some(Fate::NotWritten) => Err(CommitError::NotWritten(error())),
-            Some(Fate::UnknownAndLost) => Err(CommitError::Unknown(error())),
-            Some(Fate::UnknownAndDurable) => {
-                self.inner.commit(changeset)?;
-                Err(CommitError::Unknown(error()))
+            Call::Scan(RowKind::Version, RowFilter::Parent(_)) => {
+                Self::run(&self.before_versions);
+                None
             }
+            Call::Commit(_) => {
+                Self::run(&self.before_commit);
+                self.fates.lock().unwrap().pop_front()
+            }
+            Call::AddUsage(_) => self.usage_fate.lock().unwrap().take(),
+            _ => None,
+        };
+        match (fate, call) {
+            (None, _) => Turn::Go,
+            (Some(Fate::UnknownAndLost), Call::Commit(_)) => Turn::Lost,
+            (Some(Fate::NotWritten | Fate::UnknownAndLost), _) => Turn::Fail(StoreErrorKind::Io),
+            (Some(Fate::UnknownAndDurable), _) => Turn::GoThenFail,
         }
     }
-    fn stamp(&self) -> Result<Stamp, StoreError> {
-        self.count("stamp");
-        let stamp = self.inner.stamp();
-        let hook = self.after_stamp.lock().unwrap().take();
-        if let Some(hook) = hook {
-            hook();
+
+    fn after(&self, call: Call<'_>, _: &dyn Debug) {
+        if matches!(call, Call::Stamp) {
+            Self::run(&self.after_stamp);
         }
-        stamp
     }
-    fn freshness(&self) -> Freshness {
-        self.inner.freshness()
+
+    fn shown(&self, row: RowRef<'_>) -> Option<Row> {
+        let edit = self.row_edit.lock().unwrap();
+        let mut row = edit.is_some().then(|| row.to_row())?;
+        edit.as_ref()?(&mut row);
+        Some(row)
     }
-    fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.count("add_usage");
-        match self.usage_fate.lock().unwrap().take() {
-            None => return self.inner.add_usage(batch),
-            Some(Fate::UnknownAndDurable) => self.inner.add_usage(batch)?,
-            Some(Fate::NotWritten | Fate::UnknownAndLost) => {}
+
+    fn shown_entry(&self, entry: &AuditRow) -> Option<AuditRow> {
+        match &*self.audit_edit.lock().unwrap() {
+            None => Some(entry.clone()),
+            Some(edit) => edit(entry.clone()),
         }
-        Err(StoreError::new(StoreErrorKind::Io, "planned"))
-    }
-    fn usage(
-        &self,
-        query: &UsageQuery<'_>,
-        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
-    ) -> Result<(), StoreError> {
-        self.count("usage");
-        self.inner.usage(query, each)
-    }
-    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
-        self.count("usage_writers");
-        self.inner.usage_writers(each)
-    }
-    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.count("roll_up_usage");
-        self.inner.roll_up_usage(now, limit)
-    }
-    fn scrub(&self) -> Result<(), StoreError> {
-        self.count("scrub");
-        self.inner.scrub()
-    }
-    fn close(&self) -> Result<(), StoreError> {
-        self.inner.close()
     }
 }

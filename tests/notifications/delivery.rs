@@ -62,11 +62,11 @@ fn a_failed_attempt_is_repeated_with_the_same_id_after_a_growing_pause() {
 fn a_receiver_that_says_when_to_come_again_is_not_asked_before() {
     on_both(|bed| {
         bed.root().issue(new_key("ci")).unwrap();
-        bed.ear.answers(|_| Err(NotifyError::retry_after(2 * HOUR, "HTTP 429")));
-        assert_eq!(bed.tick().next_due, Some(at("2027-01-01 02:00")));
+        bed.ear.answers(|_| Err(NotifyError::retry_after(HOUR / 2, "HTTP 429")));
+        assert_eq!(bed.tick().next_due, Some(at("2027-01-01 00:30")));
         bed.ear.answers(|_| Ok(()));
-        assert_eq!(bed.at("2027-01-01T01:59:59.999999Z"), [""; 0]);
-        assert_eq!(bed.at("2027-01-01 02:00"), ["issued v1"]);
+        assert_eq!(bed.at("2027-01-01T00:29:59.999999Z"), [""; 0]);
+        assert_eq!(bed.at("2027-01-01 00:30"), ["issued v1"]);
     });
 }
 
@@ -294,7 +294,7 @@ fn an_edited_row_is_not_told_and_keeps_none_from_being_told() {
     let key = bed.root().issue(new_key("ci")).unwrap().key;
     bed.tick();
     bed.root().revoke(key).unwrap();
-    let hooked = crate::crash::Editing::over(memory, |row| {
+    let hooked = crate::delegating::planned::PlannedStore::editing(memory, |row| {
         if row.kind == RowKind::Outbox && row.body.windows(8).any(|part| part == b"\"issued\"") {
             row.body = String::from_utf8(row.body.clone()).unwrap().replace("\"ci\"", "\"xx\"").into_bytes();
         }

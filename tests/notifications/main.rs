@@ -9,6 +9,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../delegating/mod.rs"]
+mod delegating;
 
 mod acts;
 mod blocked;

@@ -81,14 +81,17 @@ fn a_claim_is_told_with_who_claimed_and_from_where() {
         let told = bed.ear.heard();
         let facts = |key, kind| {
             let one = told.iter().find(|told| told.key == Some(key) && told.kind == kind).unwrap();
-            (one.severity, one.claimant.unwrap(), one.source, one.old_fingerprint)
+            (one.severity, one.claimant.unwrap(), one.source.clone(), one.old_fingerprint)
         };
         let first = bed.keys.get(held.key).unwrap().versions[0].fingerprint;
         let (claimed, conflict) = (NotificationKind::RotationClaimed, NotificationKind::ClaimConflict);
         let (holder, owner) = (Claimant::Holder, Claimant::Owner);
-        assert_eq!(facts(held.key, claimed), (Severity::Warning, holder, Some(source), Some(first)));
+        assert_eq!(
+            facts(held.key, claimed),
+            (Severity::Warning, holder, Some(source.to_string()), Some(first))
+        );
         assert_eq!(facts(held.key, conflict), (Severity::Critical, holder, None, Some(first)));
-        assert_eq!(facts(owned.key, claimed), (Severity::Info, owner, Some(source), None));
+        assert_eq!(facts(owned.key, claimed), (Severity::Info, owner, Some(source.to_string()), None));
         assert_eq!(facts(owned.key, conflict), (Severity::Critical, owner, None, None));
         let line = told.iter().find(|told| told.kind == claimed && told.key == Some(held.key)).unwrap();
         let claimed_by = ", claimed by whoever holds the old one from 203.0.113.9, by service api";

@@ -12,6 +12,10 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../delegating/mod.rs"]
+mod delegating;
+
+mod blocked;
 mod killed;
 mod quota;
 mod races;

@@ -14,7 +14,7 @@ use keyrota::{
 use crate::stage::{ANSWER, Tally, keyring, letter, owner, root};
 use crate::telling;
 use crate::verdicts::Script;
-use crate::{quota, races};
+use crate::{blocked, quota, races};
 
 /// Carries out commands until there are no more.
 pub(crate) fn serve() {
@@ -100,6 +100,10 @@ impl Worker {
             }
             ["tell-hang", path, time, after] => {
                 telling::tell(Path::new(path), timestamp(time), 0, Some(after.parse().unwrap()))
+            }
+            ["hold", folder, time, token] => blocked::hold(Path::new(folder), timestamp(time), token),
+            ["deliver", folder, time, channel] => {
+                blocked::deliver(Path::new(folder), timestamp(time), channel)
             }
             ["churn", round, time] => self.churn(round, time),
             _ => self.act(words, None),

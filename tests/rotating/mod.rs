@@ -156,7 +156,9 @@ impl Timeline {
             let line = self.bed.line(&entry.event);
             let at =
                 if entry.event.at == now { String::new() } else { format!(" at {}", day(entry.event.at)) };
-            let subject = entry.event.subject.map(|subject| format!(" ({subject})")).unwrap_or_default();
+            let claimant = entry.event.claimant.map(|claimant| format!("{claimant:?}").to_lowercase());
+            let subject = claimant.or(entry.event.subject).map(|subject| format!(" ({subject})"));
+            let subject = subject.unwrap_or_default();
             writeln!(changes, "  + {line}{subject}{at}").unwrap();
             self.told = entry.seq;
         }
@@ -238,12 +240,25 @@ impl Timeline {
                     ManageError::Lifecycle(LifecycleError::AlreadyClaimed { version }) => {
                         format!("AlreadyClaimed {version}")
                     }
+                    ManageError::Lifecycle(LifecycleError::KeyEnded { at }) => {
+                        format!("KeyEnded at {}", day(at))
+                    }
+                    ManageError::Lifecycle(LifecycleError::NotRollbackable) => "NotRollbackable".to_owned(),
+                    ManageError::Lifecycle(LifecycleError::GraceTooLong) => "GraceTooLong".to_owned(),
                     error => panic!("{error}"),
                 };
                 writeln!(self.text, "{} {name}: {why}", day(self.bed.clock.now())).unwrap();
                 self.tell("in spite of that");
             }
         }
+    }
+
+    pub(crate) fn rotate(&mut self) {
+        self.act("rotate", |bed, key| bed.root().rotate(key).map(|new| Some(new.token)));
+    }
+
+    pub(crate) fn roll_back(&mut self) {
+        self.act("roll back", |bed, key| bed.root().roll_back(key).map(|_| None));
     }
 
     fn keep(&mut self, token: Option<SecretToken>) {

@@ -10,6 +10,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../delegating/mod.rs"]
+mod delegating;
 mod eavesdropper;
 mod panics;
 mod sealed;

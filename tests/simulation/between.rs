@@ -41,7 +41,7 @@ impl World {
         let (keys, names, answer) =
             (site.hosts[1 - host].keys.clone(), site.names.clone(), Arc::clone(&answered));
         let of_other = other.clone();
-        site.hosts[host].store.before(calls, move || {
+        site.hosts[host].store.let_in(calls, move || {
             *answer.lock().unwrap() = Some(match of_other {
                 Other::Act(asked) => put(&keys, &names, &asked),
                 Other::Tick => keys.tick().map(Raw::Ticked),
@@ -116,7 +116,7 @@ impl World {
         let (keys, names) = (site.hosts[1 - host].keys.clone(), site.names.clone());
         let answered = Arc::new(Mutex::new(None));
         let (answer, of_other) = (Arc::clone(&answered), other.clone());
-        site.hosts[host].eyes.before(calls, move || {
+        site.hosts[host].eyes.let_in(calls, move || {
             *answer.lock().unwrap() = Some(match of_other {
                 Other::Act(asked) => put(&keys, &names, &asked),
                 Other::Tick => keys.tick().map(Raw::Ticked),

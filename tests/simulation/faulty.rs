@@ -1,15 +1,11 @@
 //! A store that counts its calls and, at one of them, fails, dies, or lets somebody else act; that shows rows as an
 //! editor would have left them; and that has each commit entered in a ledger.
 
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use keyrota::{
-    AuditQuery, AuditRow, Changeset, CommitError, FeedItem, FeedPage, Freshness, Head, KeyStore, Revision,
-    RowFilter, RowKind, RowRef, Stamp, StoreError, StoreErrorKind, Timestamp, UsageBatch, UsageBucket,
-    UsageEntry, UsageQuery, UsageWriter,
-};
+use keyrota::{FeedItem, KeyStore, Revision, Row, RowKind, RowRef, Stamp, StoreError, StoreErrorKind};
 
+use crate::delegating::{Call, Delegating, Hooks, Turn};
 use crate::faults::Site;
 use crate::ledger::Ledger;
 
@@ -56,35 +52,22 @@ struct State {
     told: u64,
 }
 
-pub struct Faulty {
-    inner: Arc<dyn KeyStore>,
+pub struct Trouble {
     disk: Arc<Disk>,
     state: Mutex<State>,
 }
 
-/// What a call is to do.
-enum Pass {
-    Go,
-    Fail(StoreErrorKind),
-    GoThenFail,
-    /// A commit only: its fate is not told, and it is lost.
-    Lost,
-    Conflict,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Call {
-    Read,
-    Usage,
-    Commit,
-}
+pub type Faulty = Delegating<Arc<dyn KeyStore>, Trouble>;
 
 impl Faulty {
     pub fn new(inner: Arc<dyn KeyStore>, disk: Arc<Disk>) -> Arc<Self> {
         let told = disk.edits.lock().unwrap().epoch;
-        Arc::new(Self { inner, disk, state: Mutex::new(State { told, ..State::default() }) })
+        let state = Mutex::new(State { told, ..State::default() });
+        Arc::new(Self::over(inner, Trouble { disk, state }))
     }
+}
 
+impl Trouble {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
     }
@@ -97,7 +80,7 @@ impl Faulty {
     }
 
     /// What somebody else does before a call, counted from now.
-    pub fn before(&self, at: usize, other: impl FnOnce() + Send + 'static) {
+    pub fn let_in(&self, at: usize, other: impl FnOnce() + Send + 'static) {
         self.state().other = Some((at, Box::new(other)));
     }
 
@@ -123,7 +106,26 @@ impl Faulty {
         self.state().full = false;
     }
 
-    fn enter(&self, call: Call) -> Pass {
+    fn flipped(&self, row: RowRef<'_>) -> Option<Row> {
+        let flipped = self.disk.edits.lock().unwrap().flipped.clone();
+        let (.., bit) = flipped.filter(|(kind, id, _)| *kind == row.kind && id == row.id)?;
+        let mut row = row.to_row();
+        let bits = row.body.len() * 8;
+        match bit % (bits + 256) {
+            bit if bit < bits => row.body[bit / 8] ^= 1 << (bit % 8),
+            bit => row.mac.tag[(bit - bits) / 8] ^= 1 << (bit % 8),
+        }
+        Some(row)
+    }
+}
+
+impl Hooks for Trouble {
+    fn before(&self, _: &dyn KeyStore, call: Call<'_>) -> Turn {
+        if matches!(call, Call::Freshness | Call::Scrub | Call::Close) {
+            return Turn::Go;
+        }
+        let is_commit = matches!(call, Call::Commit(_));
+        let is_read = !is_commit && !matches!(call, Call::AddUsage(_) | Call::RollUpUsage);
         let mut state = self.state();
         match state.other.take() {
             Some((0, other)) => {
@@ -135,185 +137,70 @@ impl Faulty {
             None => {}
         }
         if state.dead {
-            return Pass::Fail(StoreErrorKind::Io);
+            return Turn::Fail(StoreErrorKind::Io);
         }
-        if state.full && call != Call::Read {
+        if state.full && !is_read {
             state.fired = true;
-            return Pass::Fail(StoreErrorKind::Full);
+            return Turn::Fail(StoreErrorKind::Full);
         }
         if state.busy > 0 {
             state.busy -= 1;
-            return Pass::Fail(StoreErrorKind::Busy);
+            return Turn::Fail(StoreErrorKind::Busy);
         }
-        let Some((calls, site)) = state.trap else { return Pass::Go };
-        let waits = matches!(site, Site::Lost | Site::Conflict) && call != Call::Commit
-            || site == Site::Full && call == Call::Read;
+        let Some((calls, site)) = state.trap else { return Turn::Go };
+        let waits =
+            matches!(site, Site::Lost | Site::Conflict) && !is_commit || site == Site::Full && is_read;
         if calls > 0 || waits {
             state.trap = Some((calls.saturating_sub(1), site));
-            return Pass::Go;
+            return Turn::Go;
         }
         (state.trap, state.fired) = (None, true);
         match site {
-            Site::Before => Pass::Fail(StoreErrorKind::Io),
-            Site::After => Pass::GoThenFail,
-            Site::Lost => Pass::Lost,
-            Site::Conflict => Pass::Conflict,
+            Site::Before => Turn::Fail(StoreErrorKind::Io),
+            Site::After => Turn::GoThenFail,
+            Site::Lost => Turn::Lost,
+            Site::Conflict => Turn::Conflict,
             Site::Busy => {
                 state.busy = 3;
-                Pass::Fail(StoreErrorKind::Busy)
+                Turn::Fail(StoreErrorKind::Busy)
             }
             Site::Full => {
                 state.full = true;
-                Pass::Fail(StoreErrorKind::Full)
+                Turn::Fail(StoreErrorKind::Full)
             }
             Site::CrashBefore => {
                 state.dead = true;
-                Pass::Fail(StoreErrorKind::Io)
+                Turn::Fail(StoreErrorKind::Io)
             }
             Site::CrashAfter => {
                 state.dead = true;
-                Pass::GoThenFail
+                Turn::GoThenFail
             }
         }
     }
 
-    fn call<T>(&self, call: Call, effect: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
-        match self.enter(call) {
-            Pass::Go => effect(),
-            Pass::Fail(kind) => Err(planned(kind)),
-            Pass::GoThenFail => effect().and_then(|_| Err(planned(StoreErrorKind::Io))),
-            Pass::Lost | Pass::Conflict => unreachable!("only a commit has such a fate"),
-        }
-    }
-
-    fn shown<T>(&self, row: RowRef<'_>, each: impl FnOnce(RowRef<'_>) -> T) -> T {
-        let flipped = self.disk.edits.lock().unwrap().flipped.clone();
-        match flipped.filter(|(kind, id, _)| *kind == row.kind && id == row.id) {
-            None => each(row),
-            Some((.., bit)) => {
-                let mut row = row.to_row();
-                let bits = row.body.len() * 8;
-                match bit % (bits + 256) {
-                    bit if bit < bits => row.body[bit / 8] ^= 1 << (bit % 8),
-                    bit => row.mac.tag[(bit - bits) / 8] ^= 1 << (bit % 8),
-                }
-                each(row.as_ref())
-            }
-        }
+    fn shown(&self, row: RowRef<'_>) -> Option<Row> {
+        self.flipped(row)
     }
 
     /// The rows that were edited since the feed was last read: a store that notices edits tells them.
-    fn tell_edits(&self, each: &mut dyn FnMut(FeedItem<'_>)) -> Result<(), StoreError> {
-        let (epoch, told) = {
+    fn feeds(&self, inner: &dyn KeyStore, each: &mut dyn FnMut(FeedItem<'_>)) -> Result<(), StoreError> {
+        let new: Vec<_> = {
             let edits = self.disk.edits.lock().unwrap();
             let told = std::mem::replace(&mut self.state().told, edits.epoch);
             let new = edits.touched.iter().filter(|(epoch, ..)| *epoch > told);
-            (edits.epoch > told, new.map(|(_, kind, id)| (*kind, id.clone())).collect::<Vec<_>>())
+            new.map(|(_, kind, id)| (*kind, id.clone())).collect()
         };
-        if epoch {
-            for (kind, id) in told {
-                self.inner.get(kind, &id, &mut |row| self.shown(row, |row| each(FeedItem::Row(row))))?;
-            }
-        }
-        Ok(())
+        new.into_iter().try_for_each(|(kind, id)| inner.get(kind, &id, &mut |row| each(FeedItem::Row(row))))
     }
-}
 
-fn planned(kind: StoreErrorKind) -> StoreError {
-    StoreError::new(kind, "planned")
-}
+    /// In the upper half of the last word, which no store uses.
+    fn stamped(&self, mut stamp: Stamp) -> Stamp {
+        stamp.0[6] ^= self.disk.edits.lock().unwrap().epoch << 32;
+        stamp
+    }
 
-impl KeyStore for Faulty {
-    fn head(&self) -> Result<Option<Head>, StoreError> {
-        self.call(Call::Read, || self.inner.head())
-    }
-    fn get(&self, kind: RowKind, id: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
-        self.call(Call::Read, || self.inner.get(kind, id, &mut |row| self.shown(row, &mut *each)))
-    }
-    fn find(&self, kind: RowKind, unique: &str, each: &mut dyn FnMut(RowRef<'_>)) -> Result<(), StoreError> {
-        self.call(Call::Read, || self.inner.find(kind, unique, &mut |row| self.shown(row, &mut *each)))
-    }
-    fn scan(
-        &self,
-        kind: RowKind,
-        filter: RowFilter<'_>,
-        each: &mut dyn FnMut(RowRef<'_>) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.call(Call::Read, || self.inner.scan(kind, filter, &mut |row| self.shown(row, &mut *each)))
-    }
-    fn feed(
-        &self,
-        since: Revision,
-        limit: usize,
-        each: &mut dyn FnMut(FeedItem<'_>),
-    ) -> Result<FeedPage, StoreError> {
-        self.call(Call::Read, || {
-            let page = self.inner.feed(since, limit, &mut |item| match item {
-                FeedItem::Row(row) => self.shown(row, |row| each(FeedItem::Row(row))),
-                gone => each(gone),
-            })?;
-            Ok(page)
-        })
-        .and_then(|page| {
-            self.tell_edits(each)?;
-            Ok(page)
-        })
-    }
-    fn audit(
-        &self,
-        query: &AuditQuery<'_>,
-        each: &mut dyn FnMut(&AuditRow) -> ControlFlow<()>,
-    ) -> Result<(), StoreError> {
-        self.call(Call::Read, || self.inner.audit(query, each))
-    }
-    fn commit(&self, changeset: &Changeset) -> Result<Revision, CommitError> {
-        let write = || {
-            let revision = self.inner.commit(changeset)?;
-            self.disk.ledger.lock().unwrap().enter(&*self.inner, revision);
-            Ok(revision)
-        };
-        match self.enter(Call::Commit) {
-            Pass::Go => write(),
-            Pass::Fail(kind) => Err(CommitError::NotWritten(planned(kind))),
-            Pass::Lost => Err(CommitError::Unknown(planned(StoreErrorKind::Io))),
-            Pass::Conflict => Err(CommitError::Conflict { kind: RowKind::Key, id: "planned".to_owned() }),
-            Pass::GoThenFail => {
-                write()?;
-                Err(CommitError::Unknown(planned(StoreErrorKind::Io)))
-            }
-        }
-    }
-    fn stamp(&self) -> Result<Stamp, StoreError> {
-        self.call(Call::Read, || {
-            let mut stamp = self.inner.stamp()?;
-            // In the upper half of the last word, which no store uses.
-            stamp.0[6] ^= self.disk.edits.lock().unwrap().epoch << 32;
-            Ok(stamp)
-        })
-    }
-    fn freshness(&self) -> Freshness {
-        self.inner.freshness()
-    }
-    fn add_usage(&self, batch: &UsageBatch) -> Result<(), StoreError> {
-        self.call(Call::Usage, || self.inner.add_usage(batch))
-    }
-    fn usage(
-        &self,
-        query: &UsageQuery<'_>,
-        each: &mut dyn FnMut(UsageBucket, &UsageEntry),
-    ) -> Result<(), StoreError> {
-        self.call(Call::Read, || self.inner.usage(query, each))
-    }
-    fn usage_writers(&self, each: &mut dyn FnMut(&UsageWriter)) -> Result<(), StoreError> {
-        self.call(Call::Read, || self.inner.usage_writers(each))
-    }
-    fn roll_up_usage(&self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        self.call(Call::Usage, || self.inner.roll_up_usage(now, limit))
-    }
-    fn scrub(&self) -> Result<(), StoreError> {
-        self.inner.scrub()
-    }
-    fn close(&self) -> Result<(), StoreError> {
-        self.inner.close()
+    fn committed(&self, inner: &dyn KeyStore, revision: Revision) {
+        self.disk.ledger.lock().unwrap().enter(inner, revision);
     }
 }

@@ -14,7 +14,7 @@ pub const TABLE: [(&str, &str, &str); 17] = [
     ("I1", "a version validates until the deadline that was told last", "Watch::i1_told_deadlines"),
     ("I2", "a revoked version is never accepted", "Watch::i2_revoked, Ledger, model::marks"),
     ("I3", "changes of the rows and audit entries are the same", "Ledger::compare, World::compare_whole"),
-    ("I4", "notifications", "later: with the outbox"),
+    ("I4", "an id says one thing, and each fact is told", "turn::outside::Ear, turn::end::what_was_told"),
     ("I5", "a tick is idempotent, and no stage goes back", "World::tick, Ledger::version"),
     ("I6", "accepted only inside the window", "Watch::i6_window"),
     ("I7", "no more versions than max_live are accepted", "Watch::i7_bounded"),
@@ -24,7 +24,7 @@ pub const TABLE: [(&str, &str, &str); 17] = [
     ("I11", "model, memory and SQLite agree", "World::settle, World::compare"),
     ("I12", "what the library accepts, the model accepts", "Watch::i12_fail_closed"),
     ("I13", "no part of a secret is stored or logged", "Watch::i13_secrecy"),
-    ("I14", "claims", "later: with sealed delivery"),
+    ("I14", "one secret for each successor, and one claim", "turn::claims::Memory, turn::outside::Service"),
     (
         "I15",
         "usage never falls, and a flush changes no state",

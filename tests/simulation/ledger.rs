@@ -69,8 +69,6 @@ impl Ledger {
         });
         self.revision = revision;
         let mut expected = Expected::default();
-        let touched: BTreeSet<_> =
-            rows.iter().filter(|(kind, ..)| *kind == RowKind::Key).map(|(_, id, _)| id.clone()).collect();
         for (kind, id, row) in rows {
             match kind {
                 RowKind::Key => self.key(id, row, &mut expected),
@@ -79,7 +77,7 @@ impl Ledger {
                 _ => {}
             }
         }
-        touched.iter().for_each(|key| self.rotations(store, key, &mut expected));
+        self.rotations(store, &mut expected);
         self.compare(store, expected);
     }
 
@@ -105,10 +103,13 @@ impl Ledger {
                     expected.add("key_revoked", &id, None);
                 }
                 let differs = |field: &str| old.get(field) != row.get(field);
-                if ["name", "scopes", "role", "metadata"].into_iter().any(differs) {
+                if ["name", "scopes", "role", "metadata", "policy"].into_iter().any(differs) {
                     expected.add("key_edited", &id, None);
                 }
-                let fixed = ["id", "owner", "prefix", "policy", "issued_at", "never_expires", "hard_end"];
+                if differs("auto_rotation") {
+                    expected.add("auto_rotation_set", &id, None);
+                }
+                let fixed = ["id", "owner", "prefix", "issued_at", "never_expires", "hard_end"];
                 if let Some(field) = fixed.into_iter().find(|field| differs(field)) {
                     self.broken.push(format!("I8: {field} of {id} has changed: {old} → {row}"));
                 }
@@ -131,7 +132,7 @@ impl Ledger {
         let old = self.versions.get(&id).unwrap_or(&blank).clone();
         if old.is_null() {
             if number != Some(1) {
-                add("version_issued");
+                add(if text(&row, "stage") == "pending" { "version_minted" } else { "version_issued" });
             }
             self.never_before(format!("version {id}"));
             for field in ["locator", "digest", "fingerprint"] {
@@ -158,11 +159,39 @@ impl Ledger {
                 self.broken.push(format!("I2: {id} was revoked: {old} → {row}"));
             }
         }
+        let becomes = |field: &str| !is_set(&old, field) && is_set(&row, field);
+        let was = text(&old, "stage").to_owned();
+        for (field, kind) in [("offered_at", "version_offered"), ("claim", "version_claimed")] {
+            if becomes(field) {
+                add(kind);
+            }
+        }
+        if becomes("first_used_at") {
+            add("version_first_used");
+        }
+        if was == "pending" && becomes("activated_at") {
+            add("version_activated");
+        }
+        if becomes("delivered_at") && text(&row, "stage") == "pending" {
+            add("version_delivered");
+        }
+        if is_set(&row, "conflict_at") && old.get("conflict_at") != row.get("conflict_at") {
+            expected.perhaps.push(("claim_conflict".to_owned(), key.clone(), None));
+        }
+        let mut add = |kind: &str| expected.add(kind, &key, number);
         match (is_set(&old, "deprecated_at"), is_set(&row, "deprecated_at")) {
             (false, true) => add("version_deprecated"),
             (true, false) => add("version_reactivated"),
+            // Its end is written later, or earlier than it was.
+            (true, true) if old.get("grace_end") != row.get("grace_end") => {
+                for kind in ["version_deprecated", "version_retiring"] {
+                    expected.perhaps.push((kind.to_owned(), key.clone(), number));
+                }
+            }
             _ => {}
         }
+        self.course(&id, &old, &row);
+        let mut add = |kind: &str| expected.add(kind, &key, number);
         if !is_set(&old, "compromised") && is_set(&row, "compromised") {
             add("version_compromised");
         }
@@ -181,9 +210,42 @@ impl Ledger {
         self.versions.insert(id, row);
     }
 
-    fn rotations(&mut self, store: &dyn KeyStore, key: &str, expected: &mut Expected) {
+    /// I5: a stage never goes back but by a rollback, what was told of an end only comes nearer, and what has happened
+    /// once does not happen again.
+    fn course(&mut self, id: &str, old: &Value, row: &Value) {
+        if old.is_null() {
+            return;
+        }
+        let steps = ["pending", "active", "deprecated", "ended"];
+        let step = |row: &Value| steps.iter().position(|stage| *stage == text(row, "stage"));
+        let rolled_back = text(old, "stage") == "deprecated" && text(row, "stage") == "active";
+        if step(row) < step(old) && !rolled_back {
+            self.broken.push(format!("I5: {id} goes back: {old} → {row}"));
+        }
+        let later =
+            micros(old, "grace_end").is_some_and(|old| micros(row, "grace_end").is_none_or(|new| new > old));
+        if later && !rolled_back {
+            self.broken.push(format!("I1: the end of {id} was told, and changes: {old} → {row}"));
+        }
+        let once = [
+            "offered_at",
+            "delivered_at",
+            "activated_at",
+            "first_used_at",
+            "claim",
+            "claimed_by",
+            "ended_at",
+        ];
+        for field in once {
+            if is_set(old, field) && old.get(field) != row.get(field) {
+                self.broken.push(format!("I5: {field} of {id} changes: {old} → {row}"));
+            }
+        }
+    }
+
+    fn rotations(&mut self, store: &dyn KeyStore, expected: &mut Expected) {
         let mut found = Vec::new();
-        let _ = store.scan(RowKind::Rotation, RowFilter::Parent(key), &mut |row| {
+        let _ = store.scan(RowKind::Rotation, RowFilter::All { after: None }, &mut |row| {
             if row.revision == self.revision {
                 found.extend(serde_json::from_slice::<Value>(row.body).map(|body| (row.id.to_owned(), body)));
             }
@@ -191,15 +253,46 @@ impl Ledger {
         });
         for (id, row) in found {
             let old = self.rotations.get(&id).cloned().unwrap_or(Value::Null);
-            if old.is_null() {
-                expected.add("key_rotation", key, row["new"].as_u64());
-            } else if text(&old, "status") != "grace_period" {
-                self.broken.push(format!("I5: rotation {id} was over: {old} → {row}"));
+            let key = text(&row, "key").to_owned();
+            let (was, is) = (text(&old, "status"), text(&row, "status"));
+            let may = match was {
+                "" => ["scheduled", "in_progress", "grace_period", "completed", "failed"].contains(&is),
+                "scheduled" => {
+                    ["scheduled", "in_progress", "cancelled", "failed", "grace_period", "completed"]
+                        .contains(&is)
+                }
+                "in_progress" => is != "scheduled" && is != "rolled_back",
+                "grace_period" => ["grace_period", "completed", "rolled_back"].contains(&is),
+                _ => false,
+            };
+            if !may {
+                self.broken.push(format!("I5: rotation {id} was over, or goes back: {old} → {row}"));
             }
-            match text(&row, "status") {
-                "completed" => expected.add("rotation_completed", key, None),
-                "rolled_back" => expected.add("rotation_rolled_back", key, None),
-                _ => {}
+            let (has_begun, begins) = (["grace_period", "completed"], ["in_progress", "failed"]);
+            let mut perhaps = |kind: &str| expected.perhaps.push((kind.to_owned(), key.clone(), None));
+            if was != is {
+                match (was, is) {
+                    ("" | "scheduled", is) if begins.contains(&is) => perhaps("rotation_started"),
+                    ("" | "scheduled" | "in_progress", is) if has_begun.contains(&is) => {
+                        perhaps("rotation_started");
+                        expected.add("key_rotation", &key, row["new"].as_u64());
+                    }
+                    _ => {}
+                }
+                match is {
+                    "completed" => expected.add("rotation_completed", &key, None),
+                    "rolled_back" => expected.add("rotation_rolled_back", &key, None),
+                    "failed" => expected.add("rotation_failed", &key, None),
+                    "cancelled" => expected.add("rotation_cancelled", &key, None),
+                    "scheduled" => expected.add("rotation_scheduled", &key, None),
+                    _ => {}
+                }
+            }
+            if !is_set(&old, "is_failing") && is_set(&row, "is_failing") {
+                expected.add("delivery_failing", &key, None);
+            }
+            if old.get("lagging_at") != row.get("lagging_at") {
+                expected.perhaps.push(("adoption_lagging".to_owned(), key.clone(), None));
             }
             self.rotations.insert(id, row);
         }
@@ -216,7 +309,7 @@ impl Ledger {
                 self.broken.push(format!("I3: entry {} of the audit log is missing", self.seq));
                 self.seq = row.seq;
             }
-            if let Some(key) = &row.key {
+            if let Some(key) = row.key.as_ref().filter(|_| !row.kind.starts_with("notification_")) {
                 let of_version = row.kind.starts_with("version_") || row.kind.starts_with("key_");
                 let version = row.version.filter(|_| of_version).map(u64::from);
                 entries.push((row.kind.clone(), key.clone(), version));

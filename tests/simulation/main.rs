@@ -29,6 +29,9 @@
 )]
 #![allow(unreachable_pub, reason = "a test has no public interface")]
 
+#[path = "../delegating/mod.rs"]
+mod delegating;
+
 mod acts;
 mod answers;
 mod apart;
@@ -47,6 +50,7 @@ mod play;
 mod put;
 mod short;
 mod site;
+mod turn;
 mod views;
 mod world;
 

@@ -23,7 +23,7 @@ pub enum Backing {
 }
 
 impl Backing {
-    fn open(&self) -> Arc<dyn KeyStore> {
+    pub fn open(&self) -> Arc<dyn KeyStore> {
         match self {
             Self::Memory(store) => Arc::new(store.clone()),
             #[cfg(feature = "sqlite")]

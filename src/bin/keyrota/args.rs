@@ -7,8 +7,8 @@ use crate::failure::{Done, Failure};
 use crate::out::Out;
 use crate::place::Place;
 use crate::{
-    audit, claim, doctor, find, init, issue, keys, master_key, notifications, owner, policy, revoke, role,
-    rotate, schedule, simulate, tick, upkeep, usage, validate,
+    audit, claim, compliance, doctor, find, import, init, issue, keys, master_key, notifications, owner,
+    policy, revoke, role, rotate, schedule, simulate, tick, upkeep, usage, validate,
 };
 
 /// API keys on SQLite: issue, validate, rotate, revoke
@@ -46,9 +46,9 @@ pub(crate) struct Arguments {
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Make a database, and a master key where there is none
-    Init(init::Init),
+    Init(Box<init::Init>),
     /// Issue a key; its token is shown once
-    Issue(issue::Issue),
+    Issue(Box<issue::Issue>),
     /// Say whether the token on standard input is valid; counts as a use
     Validate(validate::Validate),
     /// List keys
@@ -56,7 +56,7 @@ pub(crate) enum Command {
     /// Show a key with its versions and rotations
     Show(keys::Show),
     /// Change a key's name, scopes, role, limits, networks, metadata or policy
-    Edit(keys::Edit),
+    Edit(Box<keys::Edit>),
     /// Give a key a new version at once; its token is shown once
     Rotate(rotate::Rotate),
     /// Take over the successor that waits, by the current token or for the key's owner
@@ -99,7 +99,7 @@ pub(crate) enum Command {
     /// Say what a tick would do, and write nothing
     Plan(tick::Plan),
     /// Say which dates a policy produces, without a database
-    Simulate(simulate::Simulate),
+    Simulate(Box<simulate::Simulate>),
     /// The audit log
     Audit {
         #[command(subcommand)]
@@ -109,6 +109,10 @@ pub(crate) enum Command {
     Usage(usage::Usage),
     /// List keys that nobody has used for long
     Stale(usage::Stale),
+    /// Say how old the secrets in use are, and what shows that they rotate
+    Compliance(compliance::Compliance),
+    /// Take over the keys of another system
+    Import(Box<import::Import>),
     /// Notifications that could not be told
     Notifications {
         #[command(subcommand)]

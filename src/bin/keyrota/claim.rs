@@ -89,7 +89,7 @@ impl Waiting {
                     waits.owner.to_string(),
                     waits.name.to_string(),
                     waits.version.to_string(),
-                    waits.claimant.to_string(),
+                    out::word(&waits.claimant),
                     out::time(waits.claim_by),
                     out::time_or(waits.current_ends_at, ""),
                 ]);

@@ -4,9 +4,11 @@
 mod args;
 mod audit;
 mod claim;
+mod compliance;
 mod doctor;
 mod failure;
 mod find;
+mod import;
 mod init;
 mod issue;
 mod keyring_file;
@@ -105,6 +107,8 @@ fn run(arguments: &Arguments, out: &mut Out) -> Done {
         Command::Audit { command } => command.run(place, out),
         Command::Usage(args) => args.run(place, out),
         Command::Stale(args) => args.run(place, out),
+        Command::Compliance(args) => args.run(place, out),
+        Command::Import(args) => args.run(place, out),
         Command::Notifications { command } => command.run(place, out),
         Command::Cleanup(args) => args.run(place, out),
         Command::Backup(args) => args.run(place, out),

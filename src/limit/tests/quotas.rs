@@ -123,12 +123,14 @@ fn a_quota_says_what_is_left_and_when_it_is_refilled() {
     let told = |left, cost| {
         let status = quota.status(left, period, t, cost);
         assert_eq!((status.limit(), status.remaining(), status.reset_after()), (10, left, Some(hour)));
+        assert_eq!(status.window(), Some(24 * hour));
         status.retry_after()
     };
     assert_eq!([told(3, 3), told(3, 4), told(0, 10), told(0, 11)], [None, Some(hour), Some(hour), None]);
     let once: Quota = "10 once".parse().unwrap();
     let never = once.status(0, once.refill().period(at(START), t), t, 1);
     assert_eq!((never.reset_after(), never.retry_after()), (None, None), "waiting does not help");
+    assert_eq!(never.window(), None);
 }
 
 /// Processes that lease, use, give back, crash and close at random: the formula of [`Quota`]'s documentation, in each

@@ -370,3 +370,20 @@ fn every_limit_fits_its_word_until_the_last_microsecond_of_9999() {
         assert_eq!(counted.ask(before, 1).unwrap_err().remaining(), 0, "{limit}");
     }
 }
+
+#[test]
+fn a_limit_says_in_how_long_its_burst_is_earned() {
+    for (limit, window) in [
+        ("100/min", 60_000_000),
+        ("1000/15min", 900_000_000),
+        ("10/s burst 50", 5_000_000),
+        ("10/s burst 1", 100_000),
+        ("3/s burst 1", 333_334),
+        ("7/h burst 7", 3_600_000_000),
+        ("1/366d burst 99", 99 * 366 * 86_400_000_000),
+    ] {
+        let limit: RateLimit = limit.parse().unwrap();
+        let status = Pace::new(&limit).allowed(0, micros(0));
+        assert_eq!(status.window(), Some(Duration::from_micros(window)), "{limit}");
+    }
+}

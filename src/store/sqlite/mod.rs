@@ -4,6 +4,7 @@ mod backup;
 mod connection;
 mod error;
 mod file;
+mod foreign;
 mod header;
 mod held;
 mod identity;
@@ -37,6 +38,7 @@ use crate::time::Timestamp;
 pub use backup::SqliteBackup;
 pub(crate) use backup::Staged;
 pub use error::{BackupError, SqliteOpenError};
+pub(crate) use foreign::ForeignTable;
 pub use stamp::StampFallback;
 
 /// How a [`SqliteStore`] is opened.

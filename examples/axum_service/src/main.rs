@@ -1,0 +1,57 @@
+//! Orders behind API keys.
+//!
+//! ```sh
+//! export KEYROTA_MASTER_KEY=$(openssl rand -hex 32)
+//! cargo run --package axum_service -- issue ada ci orders:read orders:write   # prints the token, once
+//! cargo run --package axum_service                                            # serves on 127.0.0.1:8080
+//! curl -i -H "X-API-Key: $TOKEN" localhost:8080/orders
+//! ```
+//!
+//! `ORDERS_KEYS` is the database's file, `ORDERS_ADDRESS` where to listen.
+
+use std::env;
+use std::error::Error;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use axum_service::service;
+use keyrota::{Actor, KeyManager, Keyring, NewKey, OwnerId, ScopeSet, SqliteStore};
+
+fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
+    let setting = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
+    let store = SqliteStore::open(setting("ORDERS_KEYS", "keys.db"))?;
+    let keys = KeyManager::open(store, Keyring::from_env("KEYROTA_MASTER_KEY")?)?;
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    if let [command, owner, name, scopes @ ..] = arguments.as_slice()
+        && command == "issue"
+    {
+        let scopes: Vec<_> = scopes.iter().map(|scope| scope.parse()).collect::<Result<_, _>>()?;
+        let new = NewKey::new(OwnerId::new(owner)?, name)?.scopes(ScopeSet::new(scopes)?).auto_rotation(true);
+        println!("{}", keys.by(Actor::operator("console")).issue(new)?.token.expose());
+        return Ok(());
+    }
+    let listener = TcpListener::bind(setting("ORDERS_ADDRESS", "127.0.0.1:8080"))?;
+    eprintln!("serving on {}", listener.local_addr()?);
+    // Opened before the runtime begins: loading the replica blocks, too.
+    let validator = keys.validator()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(service::serve(listener, keys, validator, Duration::from_secs(60), told_to_stop()))
+}
+
+/// Control-C, or what a process manager sends.
+async fn told_to_stop() {
+    let interrupted = async { drop(tokio::signal::ctrl_c().await) };
+    #[cfg(unix)]
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    #[cfg(not(unix))]
+    let terminated = std::future::pending::<()>();
+    tokio::select! {
+        () = interrupted => {}
+        () = terminated => {}
+    }
+}

@@ -1,0 +1,152 @@
+//! A service that runs, and beside it an operator: another process on the same file, as far as the library can tell.
+
+use std::net::{SocketAddr, TcpListener};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use keyrota::{
+    Act, Actor, IssuedKey, KeyId, KeyManager, Keyring, ManualClock, NewKey, OwnerId, SqliteStore, Timestamp,
+    Validator,
+};
+use tokio::sync::oneshot;
+
+use super::client::Connection;
+
+pub const DAY: Duration = Duration::from_secs(86_400);
+
+const FILE: &str = "keys.db";
+
+/// What an adapter begins with.
+pub struct Parts {
+    pub listener: TcpListener,
+    pub keys: KeyManager,
+    pub validator: Validator,
+    pub upkeep_every: Duration,
+    /// When it is to stop.
+    pub stop: oneshot::Receiver<()>,
+}
+
+/// Begins to serve; the thread ends when the service has.
+pub type Start = fn(Parts) -> JoinHandle<()>;
+
+pub struct Stage {
+    pub address: SocketAddr,
+    pub clock: ManualClock,
+    /// The operator's.
+    pub keys: KeyManager,
+    /// The service's.
+    pub validator: Validator,
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+    folder: tempfile::TempDir,
+}
+
+pub fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// A key of this owner that may read orders.
+pub fn new_key(owner: &str) -> NewKey {
+    let new = NewKey::new(OwnerId::new(owner).unwrap(), "ci").unwrap();
+    new.scopes(["orders:read"].try_into().unwrap())
+}
+
+/// Waits for it, longer than any machine that is merely busy takes.
+pub fn eventually(happened: impl Fn() -> bool) {
+    for _ in 0..300_000 {
+        if happened() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    panic!("it did not happen");
+}
+
+impl Stage {
+    /// On 2027-01-01, with a service whose upkeep comes every few milliseconds.
+    pub fn begin(start: Start) -> Self {
+        Self::begin_with(start, Duration::from_millis(5))
+    }
+
+    pub fn begin_with(start: Start, upkeep_every: Duration) -> Self {
+        let memory = std::path::Path::new("/dev/shm");
+        let folder =
+            if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
+        let file = folder.path().join(FILE);
+        let keyring = Keyring::generate().unwrap();
+        let clock = ManualClock::new(at("2027-01-01T00:00:00Z"));
+        let open = || {
+            // A machine that is busy may stand still in the middle of a write.
+            let store = SqliteStore::options().busy_timeout(Duration::from_secs(20)).open(&file).unwrap();
+            KeyManager::builder(store, keyring.clone()).clock(clock.clone()).open().unwrap()
+        };
+        let (of_operator, of_service) = (open(), open());
+        let validator = of_service.validator().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let server = start(Parts {
+            listener,
+            keys: of_service,
+            validator: validator.clone(),
+            upkeep_every,
+            stop: stopped,
+        });
+        Self { address, clock, keys: of_operator, validator, stop: Some(stop), server: Some(server), folder }
+    }
+
+    pub fn root(&self) -> Act<'_> {
+        self.keys.by(Actor::operator("root"))
+    }
+
+    pub fn issue(&self, new: NewKey) -> (KeyId, String) {
+        let IssuedKey { key, token, .. } = self.root().issue(new).unwrap();
+        (key, token.expose().to_owned())
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    /// Lets 83 days pass, and waits until the service's own timer has made this key's successor.
+    pub fn until_successor_waits(&self, key: KeyId) {
+        self.until_successors_wait(&[key]);
+    }
+
+    /// The same for several keys.
+    pub fn until_successors_wait(&self, keys: &[KeyId]) {
+        self.clock.advance(83 * DAY).unwrap();
+        // More than a tick believes at once; commonly the days pass one by one.
+        self.root().confirm_clock(keyrota::Clock::now(&self.clock)).unwrap();
+        eventually(|| keys.iter().all(|key| !self.keys.rotations(*key).unwrap().is_empty()));
+    }
+
+    /// Somebody who holds the database's write lock until he goes: a long backup, or a disk that does not answer.
+    pub fn hold_the_disk(&self) -> rusqlite::Connection {
+        let holder = rusqlite::Connection::open(self.folder.path().join(FILE)).unwrap();
+        holder.execute_batch("BEGIN IMMEDIATE").unwrap();
+        holder
+    }
+
+    pub fn tell_to_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // Whoever has ended by himself hears it no more.
+            let _gone = stop.send(());
+        }
+    }
+
+    pub fn wait_for_its_end(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.tell_to_stop();
+        if !std::thread::panicking() {
+            self.wait_for_its_end();
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Webhooks against real receivers on loopback, good ones and bad ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, says what was left out, and measures how long a server was waited for"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod certificates;
+mod delivery;
+mod misbehaving;
+mod proxies;
+mod standard;
+mod year;
