@@ -39,9 +39,10 @@ impl Answer {
         value
     }
 
-    pub(crate) fn code_is(&self, code: i32) {
-        assert_eq!(self.code, code, "{self:?}");
-        assert!(!self.err.is_empty());
+    /// It ended with this code and said why, in however many lines.
+    pub(crate) fn refused(&self, code: i32, told: &str) {
+        assert_eq!((self.code, self.out.as_str()), (code, ""), "{self:?}");
+        assert!(self.err.contains(told) && !self.err.contains("panicked"), "{self:?}");
     }
 
     pub(crate) fn failed(&self, code: i32, told: &str) {
@@ -65,6 +66,30 @@ impl Stage {
         let stage = Self::bare();
         stage.json(&["init"]);
         stage
+    }
+
+    /// A folder with a database of yesterday, in which the successors of so many keys are due; and their tokens.
+    pub(crate) fn with_due_keys(names: &[&str]) -> (Self, Vec<(String, String)>) {
+        use keyrota::{
+            Actor, Clock as _, KeyManager, Keyring, ManualClock, NewKey, OwnerId, RotationPolicy, SystemClock,
+        };
+        const HOUR: std::time::Duration = std::time::Duration::from_secs(3_600);
+        let stage = Self::bare();
+        let keyring = Keyring::generate().unwrap();
+        fs::write(stage.path("master.key"), keyring.expose_text().as_bytes()).unwrap();
+        stage.set_mode("master.key", 0o600);
+        let policy = RotationPolicy::builder().lifetime(48 * HOUR).rotate_every(24 * HOUR).overlap(HOUR);
+        let store = keyrota::SqliteStore::open(stage.path("keys.db")).unwrap();
+        let builder = KeyManager::builder(store, keyring)
+            .clock(ManualClock::new(SystemClock.now().minus_or_min(25 * HOUR)));
+        let keys = builder.policy(policy.build().unwrap()).auto_rotation(true).open().unwrap();
+        let issue = |name: &&str| {
+            let new = NewKey::new(OwnerId::new("ada").unwrap(), *name).unwrap();
+            let issued = keys.by(Actor::operator("root")).issue(new).unwrap();
+            (issued.key.to_string(), issued.token.expose().to_owned())
+        };
+        let issued = names.iter().map(issue).collect();
+        (stage, issued)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -13,7 +13,9 @@ fn at_terminal(stage: &Stage, columns: u32, arguments: &str) -> PtySession {
 
 /// All that it writes until it ends.
 fn written(mut session: PtySession) -> String {
-    session.exp_eof().unwrap()
+    // Each byte comes as a character of its own.
+    let bytes: Vec<_> = session.exp_eof().unwrap().chars().map(|c| c as u8).collect();
+    String::from_utf8(bytes).unwrap()
 }
 
 /// The columns of the widest line, without what colours it.

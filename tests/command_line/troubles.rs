@@ -253,9 +253,11 @@ fn a_command_line_that_makes_no_sense_ends_with_2() {
         assert!(!answer.err.is_empty() && answer.out.is_empty(), "{command:?}: {answer:?}");
     }
     stage.run_with(&["validate"], " \n").failed(2, "on standard input");
-    let told = stage.run(&["revoke", "key_0000000000000000000000", "--json"]);
-    let error: serde_json::Value = serde_json::from_str(&told.err).unwrap();
-    assert_eq!((&error["exit_code"], told.code, told.out.as_str()), (&2.into(), 2, ""));
+    for command in [&["revoke", "key_0000000000000000000000", "--json"][..], &["issue", "--json"]] {
+        let told = stage.run(command);
+        let error: serde_json::Value = serde_json::from_str(&told.err).unwrap();
+        assert_eq!((&error["exit_code"], told.code, told.out.as_str()), (&2.into(), 2, ""));
+    }
 }
 
 /// A clock that jumped is not believed until somebody says so.

@@ -175,13 +175,13 @@ impl Import {
         let keys = place.builder(place.store()?, keyring).prefixes(self.prefix).open()?;
         let done = place.act(&keys).import(import);
         match done {
-            Ok(report) => told(&report, out),
+            Ok(report) => told(&report, false, out),
             Err(ImportError::Refused(report)) => {
-                told(&report, out)?;
+                told(&report, true, out)?;
                 Err(Failure::Answered)
             }
             Err(ImportError::Stopped { report, source }) => {
-                told(&report, out)?;
+                told(&report, false, out)?;
                 Err(source.into())
             }
             Err(ImportError::Source(error)) => Err(failed(error)),
@@ -211,7 +211,9 @@ fn failed(error: SourceError) -> Failure {
     Failure::Store(format!("{error:?}"))
 }
 
-fn told(report: &ImportReport, out: &mut Out) -> Done {
+/// Of an import that was refused, what it says of sound lines is what they would have been.
+fn told(report: &ImportReport, refused: bool, out: &mut Out) -> Done {
+    let imported = if refused { 0 } else { report.imported };
     let problems: Vec<Value> = report
         .problems
         .iter()
@@ -223,9 +225,20 @@ fn told(report: &ImportReport, out: &mut Out) -> Done {
         })
         .collect();
     let answer = json!({
-        "dry_run": report.dry_run, "lines": report.lines, "imported": report.imported, "before": report.before,
+        "dry_run": report.dry_run, "lines": report.lines, "imported": imported, "before": report.before,
         "skipped": report.skipped, "weak": report.weak, "unknown_strength": report.unknown_strength,
         "ignored_columns": report.ignored_columns, "problems": problems,
     });
-    out.answer(&answer, |out| out.line(&report.to_string()))
+    out.answer(&answer, |out| {
+        if !refused {
+            return out.line(&report.to_string());
+        }
+        out.line("nothing was imported; mend these lines, or leave them out with --skip-bad-lines:")?;
+        for line in &report.problems {
+            if let LineOutcome::Skipped(problem) = &line.outcome {
+                out.line(&format!("line {}: {problem}", line.line))?;
+            }
+        }
+        Ok(())
+    })
 }

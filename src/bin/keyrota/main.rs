@@ -50,6 +50,10 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
+            // Before the arguments are understood, nothing but their text says which form an answer is to have.
+            if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
+                return end(&Failure::Usage(error.to_string().trim_end().to_owned()), true);
+            }
             // Help that nobody reads is no failure.
             drop(error.print());
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
