@@ -183,7 +183,7 @@ fn rotations_are_scheduled_and_cancelled_and_versions_deprecated() {
     assert_eq!(scheduled["rotation"]["reason"], "a window");
     stage.run(&["schedule", &key, "--at", "2w"]).refused(2, "write a date");
     stage.json(&["cancel", &key]);
-    stage.run(&["cancel", &key]).failed(1, "cancel");
+    stage.run(&["cancel", &key]).failed(1, "no rotation is scheduled");
     let deprecated = stage.json(&["deprecate", &key, "--yes"]);
     assert_eq!(deprecated["key"]["versions"][0]["stage"], "deprecated");
     assert!(stage.json_with(&["validate"], &token)["deprecated_at"].is_string());
