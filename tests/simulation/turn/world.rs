@@ -228,7 +228,7 @@ impl World {
             && is_trouble(error)
         {
             assert!(self.troubled || full, "an act failed, and nothing else had: {error}");
-            if self.steps % 3 > 0 {
+            if !self.steps.is_multiple_of(3) {
                 result = act(self.hosts[host].keys.by(Actor::operator("root")).request(request));
             }
         }
@@ -239,7 +239,7 @@ impl World {
         self.steps += 1;
         self.troubled = false;
         let host = step.host;
-        if self.steps % 5 == 0 {
+        if self.steps.is_multiple_of(5) {
             self.hosts.iter().for_each(|host| host.store.make_room());
         }
         if let Some((site, at)) = step.fault {
