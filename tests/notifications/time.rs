@@ -451,7 +451,9 @@ fn an_edited_row_silences_the_deployment_s_warnings_not() {
         bed.clock.set(at(day));
         while keys.tick().unwrap().more {}
     }
-    assert_eq!(ear.lines(), ["expiring v1 168h", "expiring v1 24h"]);
+    let mut lines = ear.lines();
+    lines.retain(|line| line.starts_with("expiring"));
+    assert_eq!(lines, ["expiring v1 168h", "expiring v1 24h"]);
 }
 
 #[test]

@@ -198,6 +198,7 @@ impl Ledger {
             }
             match text(&row, "status") {
                 "completed" => expected.add("rotation_completed", key, None),
+                "cancelled" => expected.add("rotation_cancelled", key, None),
                 "rolled_back" => expected.add("rotation_rolled_back", key, None),
                 _ => {}
             }
