@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use keyrota::{
     Actor, AuditFilter, AuditVerdict, Clock as _, ClockState, EventKind, KeyStore as _, NotificationKind,
-    OwnerId, RowFilter, RowKind, Stage,
+    OwnerId, Replace, Revoke, RowFilter, RowKind, Stage,
 };
 
 use super::steps::Mood;
-use super::world::World;
+use super::world::{Doubted, World};
 use crate::invariants::Watch;
 
 const ROUNDS: usize = 20;
@@ -37,6 +37,20 @@ impl World {
         self.set_clock(mark);
         if matches!(self.eyes.plan(mark).unwrap().clock, ClockState::Jumped { .. }) {
             act().confirm_clock(mark).unwrap();
+        }
+        // What is denied by, until somebody knows whether it was recorded, is repeated by whoever runs a service.
+        for doubt in std::mem::take(&mut self.doubts) {
+            self.memory.decided(doubt.key);
+            match doubt.act {
+                Doubted::Replace => drop(act().replace(Replace::of(doubt.key))),
+                Doubted::Revoke(version) => {
+                    let what = version
+                        .map_or_else(|| Revoke::of(doubt.key), |version| Revoke::of((doubt.key, version)));
+                    if act().revoke(what).is_ok() {
+                        self.memory.revoked(doubt.key, version);
+                    }
+                }
+            }
         }
         // At least until what has failed often is tried again.
         for round in 0..ROUNDS {
