@@ -29,8 +29,7 @@ impl Service<Request<()>> for Orders {
 
     fn call(&mut self, request: Request<()>) -> Self::Future {
         let shown = format!("{:?}", request.headers());
-        let own =
-            Response::builder().header("Link", "</orders?page=2>; rel=\"next\"").header("Sunset", "never");
+        let own = Response::builder().header("Warning", OWN_WARNING).header("Sunset", "never");
         ready(Ok(own.body(shown).unwrap()))
     }
 }
