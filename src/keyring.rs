@@ -1,5 +1,7 @@
 //! The keyring: the host's numbered master keys, and the keys derived from each.
 
+mod several;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -234,7 +236,10 @@ impl Keyring {
     /// A keyring of one master key, as generation 1.
     #[must_use]
     pub fn new(master: MasterKey) -> Self {
-        let current = Generation::FIRST;
+        Self::of(Generation::FIRST, master)
+    }
+
+    fn of(current: Generation, master: MasterKey) -> Self {
         Self { generations: Arc::new([(current, Held::new(master))].into()), current }
     }
 
@@ -246,29 +251,12 @@ impl Keyring {
         MasterKey::from_bytes(bytes).map(Self::new)
     }
 
-    /// A keyring of one master key from an environment variable, as generation 1.
-    ///
-    /// # Errors
-    /// [`KeyringError::MissingVariable`], [`KeyringError::Syntax`] or [`KeyringError::Weak`].
-    pub fn from_env(variable: &str) -> Result<Self, KeyringError> {
-        let text = match std::env::var(variable) {
-            Ok(text) => Zeroizing::new(text),
-            Err(std::env::VarError::NotPresent) => {
-                return Err(KeyringError::MissingVariable { name: variable.to_owned() });
-            }
-            Err(std::env::VarError::NotUnicode(text)) => {
-                return Err(Zeroizing::new(text.into_encoded_bytes())).map_err(|_| KeyringError::Syntax);
-            }
-        };
-        MasterKey::from_text(&text).map(Self::new)
-    }
-
-    /// A keyring of one master key from a file of text (hexadecimal or base64) or of 32 raw bytes.
+    /// A keyring from a file of what [`Keyring::from_text`] reads, or of 32 raw bytes.
     ///
     /// On Unix the file must be readable and writable by its owner alone.
     ///
     /// # Errors
-    /// [`KeyringError::File`], [`KeyringError::FileTooOpen`], [`KeyringError::Syntax`] or [`KeyringError::Weak`].
+    /// [`KeyringError::File`], [`KeyringError::FileTooOpen`], or as of [`Keyring::from_text`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, KeyringError> {
         use std::io::Read as _;
         let path = path.as_ref();
@@ -287,12 +275,12 @@ impl Keyring {
                 return Err(KeyringError::FileTooOpen { path: path.to_owned(), mode });
             }
         }
-        let mut content = Zeroizing::new(Vec::with_capacity(256));
-        file.take(256).read_to_end(&mut content).map_err(unreadable)?;
+        let mut content = Zeroizing::new(Vec::with_capacity(several::LONGEST));
+        file.take(several::LONGEST as u64).read_to_end(&mut content).map_err(unreadable)?;
         if let Ok(bytes) = <&[u8; 32]>::try_from(content.as_slice()) {
             return Self::from_bytes(bytes);
         }
-        MasterKey::from_text(str::from_utf8(&content).map_err(|_| KeyringError::Syntax)?).map(Self::new)
+        Self::from_text(str::from_utf8(&content).map_err(|_| KeyringError::Syntax)?)
     }
 
     /// A keyring of one fresh master key, as generation 1; keep [`MasterKey::expose_hex`] of it, or what is

@@ -16,7 +16,8 @@
 //! * [alarms](guide::alarms),
 //! * [compliance evidence](guide::compliance),
 //! * [HTTP](guide::http): keys in front of a service's routes, with the texts of [`mod@http`],
-//! * [importing](guide::importing) the keys that you have already.
+//! * [importing](guide::importing) the keys that you have already,
+//! * [the command line](guide::command_line).
 //!
 //! # Words
 //!
@@ -148,7 +149,8 @@ pub use crate::policy::{
 };
 pub use crate::report::{
     AuditPosition, AuditVerdict, CheckFinding, CheckReport, ComplianceQuery, ComplianceReport,
-    ComplianceStanding, KeyCompliance, Listing, NeverRotates, RotationCounts, RotationEvidence,
+    ComplianceStanding, GenerationUse, KeyCompliance, Listing, NeverRotates, RotationCounts,
+    RotationEvidence,
 };
 pub use crate::rotate::{
     ClientBehaviour, ClockState, Plan, PlannedDelivery, Simulation, TickReport, Unsettled,

@@ -294,9 +294,10 @@ fn every_file_has_a_room_and_every_room_a_file() {
 
 #[test]
 fn every_file_is_reached_by_a_mod() {
-    let library = source::library();
+    let mut reached = source::library().reached;
+    reached.extend(source::command_line().reached);
     let files: BTreeSet<_> = source::files_below("src", "rs").into_iter().collect();
-    assert_eq!(files, library.reached, "files under src, and files that a `mod` line reaches");
+    assert_eq!(files, reached, "files under src, and files that a `mod` line reaches");
 }
 
 #[test]
@@ -452,6 +453,22 @@ fn files_have_two_rooms_and_the_network_has_one() {
     assert_eq!(outside(&library, &["notify/webhook", "notify/email"], client), [""; 0]);
     assert_eq!(outside(&planted_crate("manager", "use ureq::Agent;"), &[], client).len(), 1);
     assert_eq!(outside(&planted_crate("manager", "use std::net::TcpStream;"), &[], network).len(), 1);
+}
+
+/// What decides is the library's: the command line reaches neither a row nor a cipher, and no clock but the library's.
+#[test]
+fn the_command_line_only_carries() {
+    const INSIDE: &[&str] =
+        &["rusqlite", "ring", "sha2", "subtle", "crc32fast", "base64", "time", "std::net::TcpStream"];
+    let program = source::command_line();
+    assert!(program.modules.len() > 20);
+    let names = |module: &Module| names_any(module, INSIDE).or_else(|| reads_the_clock(module));
+    assert_eq!(outside(&program, &[], names), [""; 0]);
+    assert_eq!(outside(&planted_crate("keys", "use rusqlite::Connection;"), &[], names).len(), 1);
+    let statement = |module: &Module| {
+        source::literals(&module.trees).into_iter().find(|text| is_sql(text)).map(str::to_owned)
+    };
+    assert_eq!(outside(&program, &[], statement), [""; 0]);
 }
 
 /// What a service's clients read; the fields of what the library itself sends are their senders'.

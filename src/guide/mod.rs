@@ -20,6 +20,7 @@
 //! 9. [Compliance evidence](compliance): how old secrets are, and which entries show what to an auditor.
 //! 10. [HTTP](http): a key in front of routes; what a service answers, and what it does about blocking.
 //! 11. [Importing](importing): how keys of another system move here.
+//! 12. [The command line](command_line): the program `keyrota`, its commands, their JSON and their exit codes.
 //!
 //! Every example is compiled and run as a test, on a [`MemoryStore`](crate::MemoryStore) and a
 //! [`ManualClock`](crate::ManualClock); a service takes a `SqliteStore` and the system's clock, and is otherwise the same.
@@ -29,6 +30,9 @@ pub mod alarms {}
 
 #[doc = include_str!("claiming.md")]
 pub mod claiming {}
+
+#[doc = include_str!("command_line.md")]
+pub mod command_line {}
 
 #[doc = include_str!("compliance.md")]
 pub mod compliance {}

@@ -2,6 +2,7 @@
 
 mod check;
 mod compliance;
+mod generations;
 mod verify;
 
 pub(crate) use check::check;
@@ -11,5 +12,7 @@ pub use compliance::{
     NeverRotates, RotationCounts, RotationEvidence,
 };
 pub(crate) use compliance::{Survey, Surveyed, compliance, concerns, key_fields, rotation_fields};
+pub use generations::GenerationUse;
+pub(crate) use generations::generations;
 pub use verify::AuditVerdict;
 pub(crate) use verify::{entry, verify};

@@ -263,11 +263,18 @@ pub(crate) fn library() -> Crate {
     found
 }
 
+/// The command line, which is a crate of its own.
+pub(crate) fn command_line() -> Crate {
+    let mut found = Crate::default();
+    follow(Vec::new(), PathBuf::from("src/bin/keyrota/main.rs"), Vec::new(), false, &mut found);
+    found
+}
+
 fn follow(path: Vec<String>, file: PathBuf, conditions: Vec<String>, for_tests: bool, found: &mut Crate) {
     let all = tokens(&read(&file));
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let folder = file.parent().unwrap_or(Path::new("src"));
-    let folder = if ["lib", "mod"].contains(&stem) { folder.to_owned() } else { folder.join(stem) };
+    let folder = if ["lib", "main", "mod"].contains(&stem) { folder.to_owned() } else { folder.join(stem) };
     let mut rest = all.as_slice();
     while !rest.is_empty() {
         let (attributes, item) = attributes(rest);
