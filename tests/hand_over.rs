@@ -336,11 +336,11 @@ fn ways(name: &str, at: u64) -> Vec<Plan> {
     let (dies, once) = (plan(Fault::Before, true), plan(Fault::Before, false));
     match name {
         "commit" => {
-            let lost = plan(if at % 2 == 0 { Fault::Lost } else { Fault::After }, false);
+            let lost = plan(if at.is_multiple_of(2) { Fault::Lost } else { Fault::After }, false);
             vec![dies, plan(Fault::Death, false), lost]
         }
         "add_usage" => vec![dies, plan(Fault::Death, false)],
-        _ if at % 2 == 0 => vec![dies],
+        _ if at.is_multiple_of(2) => vec![dies],
         _ => vec![once],
     }
 }

@@ -276,7 +276,7 @@ fn a_validator_without_channels_keeps_its_signals_to_itself_and_one_with_a_chann
             builder().signals(settings).channel_elsewhere("ops", ChannelFilter::all()).open().unwrap();
         let off = builder().signals(SignalSettings::off()).open().unwrap();
         for validator in [&alone, &elsewhere, &off] {
-            (0..200).for_each(|_| _ = validator.validate_for(&junk(3), address(9)).unwrap_err());
+            (0..200).for_each(|_| _ = validator.validate_for(junk(3), address(9)).unwrap_err());
             validator.flush().unwrap();
         }
         let lines = bed.lines();

@@ -21,7 +21,7 @@ pub(super) fn push(headers: &mut Headers<'_>, status: &LimitStatus) {
         span.map(|span| format!(";{name}={}", seconds(span))).unwrap_or_default()
     };
     let (most, left) = (status.limit().min(LARGEST), status.remaining().min(LARGEST));
-    let window = parameter('w', status.window().map(|window| window.max(Duration::from_secs(1))));
+    let window = parameter('w', status.window());
     let effective = parameter('t', status.retry_after().or(status.reset_after()));
     headers.push(Header::made("ratelimit-policy", format!("{POLICY};q={most}{window}")));
     headers.push(Header::made("ratelimit", format!("{POLICY};r={left}{effective}")));

@@ -58,12 +58,12 @@ impl Family {
             let since = activated.or(rotation.started_at).unwrap_or(t);
             let verdict = match rotation.status {
                 RotationStatus::GracePeriod => match find(rotation.running_out()) {
-                    // What it led to is gone, too: nothing was completed by that.
-                    Some(leaving) if leaving.is_ended() && new.is_some_and(VersionRecord::is_revoked) => {
-                        Some((RotationStatus::Cancelled, t))
-                    }
                     Some(leaving) if leaving.is_ended() => {
-                        Some((RotationStatus::Completed, leaving.ended_at.unwrap_or(t).max(since)))
+                        // Where what it led to is gone, too, nothing was completed by that.
+                        let is_bereft = new.is_some_and(VersionRecord::is_revoked);
+                        let status =
+                            if is_bereft { RotationStatus::Cancelled } else { RotationStatus::Completed };
+                        Some((status, leaving.ended_at.unwrap_or(t).max(since)))
                     }
                     // Without a date of its own it stays beside its successor, or is the active one again.
                     Some(leaving) if leaving.grace_end.is_some() => None,

@@ -57,9 +57,10 @@ fn whoever_holds_the_old_token_claims_the_successor_with_it() {
 #[test]
 fn none_rotates_by_itself_unless_that_was_asked_whatever_the_deployment_says() {
     on_both_stores(|bed| {
+        let resting = import(&bed, &[&foreign(0)])[0];
+        // Said of all keys, and carried on to each of them.
         bed.root().set_auto_rotation(AutoRotation::Deployment, Some(true)).unwrap();
         bed.tick();
-        let resting = import(&bed, &[&foreign(0)])[0];
         let lines: Vec<_> = (1..=100).map(|n| line(&foreign(n))).collect();
         let mut enrolled = Vec::new();
         run(&bed.keys, Import::from(csv(&lines)).rotate_within(20 * DAY).raise_limits(), &mut enrolled);

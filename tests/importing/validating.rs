@@ -233,21 +233,26 @@ fn an_imported_key_moves_to_the_current_generation_when_it_is_used() {
     };
     let old = Keyring::new(one);
     let both = old.clone().with(second, two).unwrap().with_current(second).unwrap();
-    let (used, unused) = (foreign(1), foreign(2));
-    crate::run(&manager(&old), Import::from(csv(&[line(&used), line(&unused)])), &mut Vec::new());
+    let (used, unused, seen) = (foreign(1), foreign(2), foreign(4));
+    let lines = [line(&used), line(&unused), line(&seen)];
+    crate::run(&manager(&old), Import::from(csv(&lines)), &mut Vec::new());
+    // One is used before there is another generation: it moves with a later use.
+    let before = manager(&old).validator().unwrap();
+    assert!(before.validate(&seen).is_ok());
+    before.close().unwrap();
     let lagging = Validator::open(store.clone(), old.clone()).unwrap();
     assert!(lagging.validate(&used).is_ok());
     let keys = manager(&both);
     let validator = keys.validator().unwrap();
-    assert!(validator.validate(&used).is_ok());
-    assert_eq!(keys.imported().unwrap().generations, [(keyrota::Generation::FIRST, 2)].into());
+    assert!(validator.validate(&used).is_ok() && validator.validate(&seen).is_ok());
+    assert_eq!(keys.imported().unwrap().generations, [(keyrota::Generation::FIRST, 3)].into());
     validator.flush().unwrap();
-    assert_eq!(keys.imported().unwrap().generations, [(keyrota::Generation::FIRST, 1), (second, 1)].into());
+    assert_eq!(keys.imported().unwrap().generations, [(keyrota::Generation::FIRST, 1), (second, 2)].into());
     // Both are still recognised when they come again.
-    let again = Import::from(csv(&[line(&used), line(&unused)])).skip_bad_lines();
+    let again = Import::from(csv(&lines)).skip_bad_lines();
     let report = keys.by(Actor::operator("root")).import(again).unwrap();
-    assert_eq!((report.imported, report.skipped), (0, 2));
-    assert!(validator.validate(&used).is_ok() && validator.validate(&unused).is_ok());
+    assert_eq!((report.imported, report.skipped), (0, 3));
+    assert!([&used, &unused, &seen].iter().all(|token| validator.validate(token).is_ok()));
     // A process that does not hold the new generation yet cannot tell what was moved from what is unknown.
     for token in [&used, &unused, &foreign(3)] {
         let behind = DenialReason::Unavailable(Unavailable::KeyringBehind(second));
@@ -255,7 +260,7 @@ fn an_imported_key_moves_to_the_current_generation_when_it_is_used() {
     }
     // Nothing needs the old generation but what has not been used.
     let report = keys.imported().unwrap();
-    assert_eq!((report.remaining, report.unseen.len()), (2, 1));
+    assert_eq!((report.remaining, report.unseen.len()), (3, 1));
 }
 
 #[test]

@@ -250,6 +250,7 @@ impl Site {
                 status: match rotation.status {
                     RotationStatus::GracePeriod => "GracePeriod",
                     RotationStatus::Completed => "Completed",
+                    RotationStatus::Cancelled => "Cancelled",
                     RotationStatus::RolledBack => "RolledBack",
                     _ => "another status",
                 },

@@ -143,13 +143,14 @@ impl Key {
     pub fn settle_rotations(&mut self, t: Time, news: &mut Vec<Entry>) {
         for rotation in self.rotations.iter_mut().filter(|rotation| rotation.finished_at.is_none()) {
             let left = rotation.old.map_or(Some(t), |old| self.versions[old as usize - 1].ended_at);
-            let successor = &self.versions[rotation.new as usize - 1];
-            if left.is_some() && successor.end_reason == Some("Revoked") {
-                (rotation.status, rotation.finished_at) = ("Cancelled", Some(t));
-                news.push(Entry::new("rotation_cancelled", None, t));
-            } else if let Some(at) = left.map(|left| left.max(rotation.started_at)) {
-                (rotation.status, rotation.finished_at) = ("Completed", Some(at));
-                news.push(Entry::new("rotation_completed", None, at));
+            if let Some(at) = left.map(|left| left.max(rotation.started_at)) {
+                let successor = &self.versions[rotation.new as usize - 1];
+                let (status, kind) = match successor.end_reason {
+                    Some("Revoked") => ("Cancelled", "rotation_cancelled"),
+                    _ => ("Completed", "rotation_completed"),
+                };
+                (rotation.status, rotation.finished_at) = (status, Some(at));
+                news.push(Entry::new(kind, None, at));
             }
         }
     }

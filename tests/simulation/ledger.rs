@@ -262,7 +262,7 @@ impl Ledger {
                         .contains(&is)
                 }
                 "in_progress" => is != "scheduled" && is != "rolled_back",
-                "grace_period" => ["grace_period", "completed", "rolled_back"].contains(&is),
+                "grace_period" => ["grace_period", "completed", "rolled_back", "cancelled"].contains(&is),
                 _ => false,
             };
             if !may {

@@ -12,6 +12,8 @@ use keyrota::{Actor, KeyId, KeyManager, Keyring, Limits, MemoryStore, NewKey, Ow
 use tower_layer::Layer;
 use tower_service::Service;
 
+const OWN_WARNING: &str = "199 - \"the orders of yesterday\"";
+
 /// Answers with fields of its own, and in its body with what `Debug` shows of the request's.
 #[derive(Clone)]
 struct Orders;
@@ -27,8 +29,7 @@ impl Service<Request<()>> for Orders {
 
     fn call(&mut self, request: Request<()>) -> Self::Future {
         let shown = format!("{:?}", request.headers());
-        let own =
-            Response::builder().header("Link", "</orders?page=2>; rel=\"next\"").header("Sunset", "never");
+        let own = Response::builder().header("Warning", OWN_WARNING).header("Sunset", "never");
         ready(Ok(own.body(shown).unwrap()))
     }
 }
@@ -102,7 +103,8 @@ fn what_the_service_answers_by_itself_stands_beside_lists_and_gives_way_to_the_r
     assert_eq!(values(ask(&mut service, &bed.token).headers(), "sunset"), ["never"]);
     bed.keys.by(Actor::operator("root")).rotate(bed.key).unwrap();
     let answer = ask(&mut service, &bed.token);
-    assert_eq!(values(answer.headers(), "link"), ["</orders?page=2>; rel=\"next\""]);
+    let told = "299 - \"API key is deprecated and will be revoked soon\"";
+    assert_eq!(values(answer.headers(), "warning"), [OWN_WARNING, told]);
     let sunset = values(answer.headers(), "sunset");
     assert!(sunset.len() == 1 && sunset[0].ends_with(" GMT"), "{sunset:?}");
 }

@@ -87,7 +87,8 @@ impl Memory {
         let (seen, until) = *self.told.get(&of)?;
         let notice = self.notice.get(&of.0).copied().unwrap_or(Duration::ZERO);
         let least = seen.plus(notice.saturating_sub(SKEW)).unwrap_or(Timestamp::MAX);
-        Some((seen, until.map_or(least, |until| until.min(least))))
+        // A host whose clock is ahead may record the end by it.
+        Some((seen, until.map_or(least, |until| until.minus_or_min(SKEW).min(least))))
     }
 
     /// I14: one secret for each version.

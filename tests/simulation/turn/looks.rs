@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keyrota::{DenialReason, KeyId};
 
-use super::world::World;
+use super::world::{Doubt, Doubted, World};
 use crate::invariants::Watch;
 
 /// Of the tokens, so many of the last.
@@ -45,8 +45,10 @@ impl World {
                     assert!(fair, "I1: {of:?} is denied at {t} ({reason}), and was told {promised:?}");
                 }
             }
-            // The deny marks are a process's own.
-            let denies = self.memory.is_revoked(of) || self.hosts[host].denies.contains(&key);
+            let is_doubted = |doubt: &Doubt| {
+                doubt.denies && doubt.key == key && matches!(doubt.act, Doubted::Revoke(None))
+            };
+            let denies = self.memory.is_revoked(of) || self.doubts.iter().any(is_doubted);
             if denies && !self.hosts[host].store.is_dead() {
                 assert!(
                     self.hosts[host].validator.validate(&token).is_err(),

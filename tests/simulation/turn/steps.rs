@@ -168,7 +168,15 @@ pub fn draw(seed: u64, length: usize, wrong: Wrong) -> Vec<Step> {
         let Some(op) = op(&mut dice, &rare, moods) else { continue };
         let fault = (!sites.is_empty() && dice.one_in(5)).then(|| (dice.pick(&sites), call(&mut dice)));
         let other_ticks = (others && fault.is_none() && dice.one_in(6)).then(|| dice.below(20));
-        steps.push(Step { op, host: dice.below(2), fault, other_ticks });
+        let step = Step { op, host: dice.below(2), fault, other_ticks };
+        steps.push(step);
+        // Who thinks better of it does so soon.
+        if let Op::Rotate { key, .. } | Op::Claim { key, .. } | Op::Look { key, claims: true } = op
+            && dice.one_in(6)
+        {
+            let op = Op::RollBack { key, compromised: dice.one_in(3) };
+            steps.push(Step { op, fault: None, other_ticks: None, ..step });
+        }
     }
     steps
 }
@@ -241,4 +249,16 @@ fn op(dice: &mut Dice, rare: &[bool; 20], moods: bool) -> Option<Op> {
         98..100 if moods => Op::Ear(mood(dice)),
         _ => return None,
     })
+}
+
+/// A version that is brought back, and one that nobody uses any more: what the dice reach rarely.
+pub fn rare() -> [Vec<Step>; 2] {
+    let steps =
+        |ops: &[Op]| ops.iter().map(|op| Step { op: *op, host: 0, fault: None, other_ticks: None }).collect();
+    let issue = |policy| Op::Issue { owner: 0, policy: Some(policy), auto: Some(true), days: None };
+    let rotate = Op::Rotate { key: 0, supersede: false };
+    [
+        steps(&[issue(0), rotate, Op::RollBack { key: 0, compromised: false }]),
+        steps(&[issue(4), rotate, Op::Look { key: 0, claims: true }, Op::Flush]),
+    ]
 }

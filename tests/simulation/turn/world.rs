@@ -28,8 +28,6 @@ pub struct Host {
     pub clock: ManualClock,
     pub keys: KeyManager,
     pub validator: Validator,
-    /// What must not be accepted here although its revocation is not known to be written.
-    pub denies: Vec<KeyId>,
 }
 
 /// What a client of a key has.
@@ -38,6 +36,20 @@ pub struct Client {
     pub uses: String,
     /// What it has got, and switches to when it looks next.
     pub next: Option<String>,
+}
+
+/// An act of denial that was in trouble.
+pub struct Doubt {
+    pub key: KeyId,
+    pub act: Doubted,
+    /// Whether the process has to deny by it: it could still do something when it had failed.
+    pub denies: bool,
+}
+
+pub enum Doubted {
+    /// A version, or the key.
+    Revoke(Option<VersionNo>),
+    Replace,
 }
 
 pub struct World {
@@ -55,6 +67,9 @@ pub struct World {
     /// All tokens that anybody ever got.
     pub tokens: Vec<(KeyId, VersionNo, String)>,
     pub memory: Memory,
+    /// Acts of denial of which nobody knows whether they were recorded. Both hosts live in one process, in which they
+    /// are denied by until somebody knows, also when a host was opened anew.
+    pub doubts: Vec<Doubt>,
     pub steps: usize,
     /// Whether anything has gone wrong at this step.
     pub troubled: bool,
@@ -149,6 +164,7 @@ impl World {
             clients: BTreeMap::new(),
             tokens: Vec::new(),
             memory: Memory::default(),
+            doubts: Vec::new(),
             steps: 0,
             troubled: false,
             given_up: false,
@@ -174,7 +190,7 @@ impl World {
             .open()
             .unwrap();
         let validator = keys.validator().unwrap();
-        Host { store, clock, keys, validator, denies: Vec::new() }
+        Host { store, clock, keys, validator }
     }
 
     pub fn reopen(&mut self, host: usize) {
@@ -228,7 +244,7 @@ impl World {
             && is_trouble(error)
         {
             assert!(self.troubled || full, "an act failed, and nothing else had: {error}");
-            if self.steps % 3 > 0 {
+            if !self.steps.is_multiple_of(3) {
                 result = act(self.hosts[host].keys.by(Actor::operator("root")).request(request));
             }
         }
@@ -239,7 +255,7 @@ impl World {
         self.steps += 1;
         self.troubled = false;
         let host = step.host;
-        if self.steps % 5 == 0 {
+        if self.steps.is_multiple_of(5) {
             self.hosts.iter().for_each(|host| host.store.make_room());
         }
         if let Some((site, at)) = step.fault {
@@ -356,8 +372,12 @@ impl World {
             Op::Replace { grace, .. } => {
                 self.memory.decided(key);
                 let how = || if grace { Replace::of(key).grace(HOUR) } else { Replace::of(key) };
-                if let Ok(done) = self.act(host, |act| act.replace(how())) {
-                    self.shown(key, done.version, done.token.expose());
+                match self.act(host, |act| act.replace(how())) {
+                    Ok(done) => self.shown(key, done.version, done.token.expose()),
+                    Err(error) if is_trouble(&error) => {
+                        self.doubts.push(Doubt { key, act: Doubted::Replace, denies: false });
+                    }
+                    Err(_) => {}
                 }
             }
             Op::RollBack { compromised, .. } => {
@@ -449,9 +469,9 @@ impl World {
         };
         match self.act(host, |act| act.revoke(what())) {
             Ok(()) => self.memory.revoked(key, version),
-            // Nothing of it is believed in that process any more, until it knows better.
-            Err(error) if is_trouble(&error) && version.is_none() && !self.hosts[host].store.is_dead() => {
-                self.hosts[host].denies.push(key);
+            Err(error) if is_trouble(&error) => {
+                let denies = !self.hosts[host].store.is_dead();
+                self.doubts.push(Doubt { key, act: Doubted::Revoke(version), denies });
             }
             Err(_) => {}
         }

@@ -137,7 +137,7 @@ fn several_processes_at_once_write_each_version_once() {
         fn put(&self, handover: &Handover<'_>) -> Result<(), SinkError> {
             std::thread::scope(|scope| {
                 let puts: Vec<_> = (0..4).map(|_| scope.spawn(|| self.0.put(handover))).collect();
-                puts.into_iter().map(|put| put.join().unwrap()).collect()
+                puts.into_iter().try_for_each(|put| put.join().unwrap())
             })
         }
     }
