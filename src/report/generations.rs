@@ -100,7 +100,7 @@ mod tests {
 
         let after = issue(&both.with_current(second).unwrap(), "two");
         assert_eq!((after[0].digests, after[1].digests), (1, 1), "a digest stays with its generation");
-        assert!(!after[0].current && after[1].current && after[1].rows > 2 && after[1].audit_entries > 1);
+        assert!(!after[0].current && after[1].current && after[1].rows > 2 && after[1].audit_entries >= 1);
         assert_eq!(after[0].audit_entries, only.audit_entries, "what was written stays");
     }
 }

@@ -137,7 +137,7 @@ fn lists_and_edits_tell_keys_as_they_are() {
 #[test]
 fn a_successor_is_made_by_the_tick_and_claimed() {
     let (stage, keys) = Stage::with_due_keys(&["one", "two"]);
-    let (key, token) = keys[0].clone();
+    let token = &keys[0].1;
     let plan = stage.json(&["plan"]);
     assert!(
         plan["events"].as_array().unwrap().iter().any(|event| event["kind"] == "rotation_started"),
@@ -148,7 +148,7 @@ fn a_successor_is_made_by_the_tick_and_claimed() {
         (&tick["started"], &tick["more"], &tick["clock"]),
         (&2.into(), &false.into(), &"steady".into())
     );
-    let valid = stage.json_with(&["validate"], &token);
+    let valid = stage.json_with(&["validate"], token);
     assert!(text(&valid["successor"]["claim_by"]).ends_with('Z'), "{valid}");
 
     let waiting = stage.json(&["waiting"]);
@@ -161,10 +161,10 @@ fn a_successor_is_made_by_the_tick_and_claimed() {
     assert_eq!(waiting, due);
 
     let claim = ["claim", "--claim-id-file", "claim.id"];
-    let (first, again) = (stage.json_with(&claim, &token), stage.json_with(&claim, &token));
+    let (first, again) = (stage.json_with(&claim, token), stage.json_with(&claim, token));
     assert_eq!(first, again, "the same claim shows the same successor");
     assert_eq!((stage.mode("claim.id"), &first["version"]), (0o600, &2.into()));
-    stage.run_with(&["claim"], &token).failed(1, "claimed");
+    stage.run_with(&["claim"], token).failed(1, "claimed");
     stage.json_with(&["validate"], &text(&first["token"]));
 
     let owned = &keys[1].0;
