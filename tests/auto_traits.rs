@@ -41,6 +41,8 @@ each!(crosses_threads:
     Adoption, AutoRotation, Claim<'static>, Claimant, ClaimId, ClientBehaviour, ClockStart, Delivery,
     DeliveryLease, Handover<'static>, PlannedDelivery, Retirement, RotationFailure, Simulation, Successor, Unsettled,
     VersionUse, BoundedStaleness,
+    AuditPosition, ComplianceQuery, ComplianceReport, ComplianceStanding, FailingLocator, FailingSource, KeyCompliance,
+    Listing, NeverRotates, RotationCounts, RotationEvidence, SignalReport, SignalSettings,
     http::Answers, http::ClaimAnswer, http::Credentials<'static>, http::Header<'static>, http::Headers<'static>,
     http::Problem<'static>,
     Arc<dyn KeyStore>, Arc<dyn Clock>, Arc<dyn Notifier>, Arc<dyn SecretSink>,
