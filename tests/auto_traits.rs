@@ -53,6 +53,14 @@ each!(is_an_error:
     PolicyError, RandomError, ReadError, SealError, StoreError, TextError, TimeError, TokenError,
     http::CredentialsError,
 );
+each!(is_an_error: AdoptError, DigestError, ImportError, LineProblem, SourceError);
+each!(crosses_threads:
+    DigestForm, ForeignDigest, ForeignKey, ImportColumn, ImportReport, ImportedReport, ImportedSecret, ImportedVersion,
+    LineOutcome, LineReport, Strength, TokenList, WeakAction, Arc<dyn LegacyLookup>,
+);
+// What is being read is nobody else's meanwhile.
+const fn moves_to_a_thread<T: Send>() {}
+each!(moves_to_a_thread: Import<'static>, ImportSource<'static>);
 #[cfg(feature = "sqlite")]
 each!(is_an_error: BackupError, RestoreError, SqliteOpenError);
 #[cfg(feature = "sqlite")]
