@@ -152,10 +152,13 @@ fn a_successor_is_made_by_the_tick_and_claimed() {
     assert!(text(&valid["successor"]["claim_by"]).ends_with('Z'), "{valid}");
 
     let waiting = stage.json(&["waiting"]);
-    assert_eq!(
-        (&waiting["waiting"][0]["key_id"], &waiting["waiting"][0]["claimant"]),
-        (&key.as_str().into(), &"holder".into())
-    );
+    let mut waiting: Vec<_> =
+        waiting["waiting"].as_array().unwrap().iter().map(|waits| text(&waits["key_id"])).collect();
+    waiting.sort();
+    // Keys of one moment have no order among each other.
+    let mut due: Vec<_> = keys.iter().map(|(key, _)| key.clone()).collect();
+    due.sort();
+    assert_eq!(waiting, due);
 
     let claim = ["claim", "--claim-id-file", "claim.id"];
     let (first, again) = (stage.json_with(&claim, &token), stage.json_with(&claim, &token));
@@ -440,10 +443,10 @@ fn a_master_key_is_rotated_in_steps_and_retired_when_nothing_needs_it() {
     stage.run(&["master-key", "rotate", "--retire", "2"]).failed(1, "current");
     stage.run(&["master-key", "rotate", "--retire", "1"]).failed(1, "still need g1");
     assert_eq!(stage.json(&["master-key", "rotate"])["step"], "added");
-    let names = || std::fs::read_dir(stage.folder.path()).unwrap().count();
-    let files = names();
     assert_eq!(stage.json(&["master-key", "rotate", "--retire", "3", "--yes"])["step"], "retired");
-    assert_eq!(names(), files, "nothing is left beside the file");
+    let files = std::fs::read_dir(stage.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let beside: Vec<_> = files.filter(|name| name.to_string_lossy().starts_with("master")).collect();
+    assert_eq!(beside, ["master.key"], "no other copy of a master key stays");
     let one = stage
         .program(crate::stage::PROGRAM)
         .env("KEYROTA_MASTER_KEY", before.trim())

@@ -149,6 +149,14 @@ mod tests {
     }
 
     #[test]
+    fn what_somebody_else_said_moves_no_cursor() {
+        let mut table = Table::new(["error…"]);
+        table.row(["no such\u{1b}[2J\r\naddress".into()]);
+        let text = table.render(Look { width: None, colours: false });
+        assert_eq!(text.lines().nth(1), Some("no such\u{fffd}[2J\u{fffd}\u{fffd}address"));
+    }
+
+    #[test]
     fn colours_do_not_move_columns() {
         let mut table = Table::new(["status", "name"]);
         table.row(["active".into(), "a".into()]);
