@@ -479,7 +479,7 @@ fn the_answers_of_http_have_one_room() {
         let is_field = |text: &str| FIELDS.iter().any(|field| text.to_ascii_lowercase().contains(field));
         source::literals(&module.trees).into_iter().find(|text| is_field(text)).map(str::to_owned)
     };
-    // The importer knows a column of another system by such a name.
+    // A column of a foreign table may be named as a field.
     assert_eq!(outside(&source::library(), &["http", "import"], names), [""; 0]);
     let planted = planted_crate("manager", "const FIELD: &str = \"X-API-Key-Deprecated\";");
     assert_eq!(outside(&planted, &["http"], names).len(), 1);

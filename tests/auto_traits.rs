@@ -41,6 +41,8 @@ each!(crosses_threads:
     Adoption, AutoRotation, Claim<'static>, Claimant, ClaimId, ClientBehaviour, ClockStart, Delivery,
     DeliveryLease, Handover<'static>, PlannedDelivery, Retirement, RotationFailure, Simulation, Successor, Unsettled,
     VersionUse, BoundedStaleness,
+    AuditPosition, ComplianceQuery, ComplianceReport, ComplianceStanding, FailingLocator, FailingSource, KeyCompliance,
+    Listing, NeverRotates, RotationCounts, RotationEvidence, SignalReport, SignalSettings,
     http::Answers, http::ClaimAnswer, http::Credentials<'static>, http::Header<'static>, http::Headers<'static>,
     http::Problem<'static>,
     Arc<dyn KeyStore>, Arc<dyn Clock>, Arc<dyn Notifier>, Arc<dyn SecretSink>,
@@ -51,6 +53,14 @@ each!(is_an_error:
     PolicyError, RandomError, ReadError, SealError, StoreError, TextError, TimeError, TokenError,
     http::CredentialsError,
 );
+each!(is_an_error: AdoptError, DigestError, ImportError, LineProblem, SourceError);
+each!(crosses_threads:
+    DigestForm, ForeignDigest, ForeignKey, ImportColumn, ImportReport, ImportedReport, ImportedSecret, ImportedVersion,
+    LineOutcome, LineReport, Strength, TokenList, WeakAction, Arc<dyn LegacyLookup>,
+);
+// What is being read is nobody else's meanwhile.
+const fn moves_to_a_thread<T: Send>() {}
+each!(moves_to_a_thread: Import<'static>, ImportSource<'static>);
 #[cfg(feature = "sqlite")]
 each!(is_an_error: BackupError, RestoreError, SqliteOpenError);
 #[cfg(feature = "sqlite")]

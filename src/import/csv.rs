@@ -17,7 +17,7 @@ pub(super) struct Csv<'a> {
 }
 
 impl<'a> Csv<'a> {
-    pub(super) fn new(reader: impl Read + Seek + 'a) -> Self {
+    pub(super) fn new(reader: impl Read + Seek + Send + 'a) -> Self {
         Self { input: Input::new(reader), cells: Cells::new(), separator: b',', header: None }
     }
 

@@ -6,9 +6,9 @@ use crate::import::source::SourceError;
 use crate::secret::SecretBuffer;
 
 /// Whatever can be read, and read again.
-pub(super) trait ReadAgain: Read + Seek {}
+pub(super) trait ReadAgain: Read + Seek + Send {}
 
-impl<R: Read + Seek> ReadAgain for R {}
+impl<R: Read + Seek + Send> ReadAgain for R {}
 
 const BUFFER: usize = 64 * 1024;
 
@@ -23,7 +23,7 @@ pub(super) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(reader: impl Read + Seek + 'a) -> Self {
+    pub(super) fn new(reader: impl Read + Seek + Send + 'a) -> Self {
         let buffer = SecretBuffer::from_vec(vec![0; BUFFER]);
         Self { reader: Box::new(reader), buffer, at: 0, filled: 0, line: 1 }
     }

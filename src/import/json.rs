@@ -18,7 +18,7 @@ pub(super) struct JsonLines<'a> {
 }
 
 impl<'a> JsonLines<'a> {
-    pub(super) fn new(reader: impl Read + Seek + 'a) -> Self {
+    pub(super) fn new(reader: impl Read + Seek + Send + 'a) -> Self {
         Self { input: Input::new(reader), line: Cells::new() }
     }
 }

@@ -80,28 +80,28 @@ impl Columns {
 /// Where the keys of another system are read from. It is read once, or, where all or nothing is to be imported, twice.
 #[must_use]
 pub struct ImportSource<'a> {
-    lines: Box<dyn Lines + 'a>,
+    lines: Box<dyn Lines + Send + 'a>,
     columns: Columns,
 }
 
 impl<'a> ImportSource<'a> {
-    fn new(lines: impl Lines + 'a) -> Self {
+    fn new(lines: impl Lines + Send + 'a) -> Self {
         Self { lines: Box::new(lines), columns: Columns::default() }
     }
 
     /// CSV whose first line names the columns, with commas, semicolons or tabs: see [`ImportColumn`].
-    pub fn csv(reader: impl Read + Seek + 'a) -> Self {
+    pub fn csv(reader: impl Read + Seek + Send + 'a) -> Self {
         Self::new(Csv::new(reader))
     }
 
     /// JSON Lines: an object on each line, whose fields are named like columns.
-    pub fn json_lines(reader: impl Read + Seek + 'a) -> Self {
+    pub fn json_lines(reader: impl Read + Seek + Send + 'a) -> Self {
         Self::new(JsonLines::new(reader))
     }
 
     /// A file with one token on each line, as it is or behind a name and `=` or `:`; empty lines and those that begin
     /// with `#` are none.
-    pub fn token_lines(reader: impl Read + Seek + 'a, form: TokenList) -> Self {
+    pub fn token_lines(reader: impl Read + Seek + Send + 'a, form: TokenList) -> Self {
         Self::new(TokenLines::new(reader, form))
     }
 

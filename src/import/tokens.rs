@@ -129,7 +129,7 @@ pub(super) struct TokenLines<'a> {
 }
 
 impl<'a> TokenLines<'a> {
-    pub(super) fn new(reader: impl Read + Seek + 'a, form: TokenList) -> Self {
+    pub(super) fn new(reader: impl Read + Seek + Send + 'a, form: TokenList) -> Self {
         Self { input: Input::new(reader), line: Cells::new(), form }
     }
 }

@@ -28,7 +28,7 @@ pub struct Import<'a> {
 }
 
 /// Who is told what became of each line.
-type Teller<'a> = Box<dyn FnMut(&LineReport) + 'a>;
+type Teller<'a> = Box<dyn FnMut(&LineReport) + Send + 'a>;
 
 /// What holds for all keys of an import.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -105,7 +105,7 @@ impl<'a> Import<'a> {
 
     /// Is told what became of each line, in their order, once that is certain: a batch after it was committed. Where all is
     /// refused, only of the lines that are the reason.
-    pub fn each_line(mut self, each: impl FnMut(&LineReport) + 'a) -> Self {
+    pub fn each_line(mut self, each: impl FnMut(&LineReport) + Send + 'a) -> Self {
         self.each_line = Some(Box::new(each));
         self
     }

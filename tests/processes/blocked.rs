@@ -6,8 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use keyrota::{
-    ChannelFilter, KeyManager, ManualClock, NewKey, Notification, Notifier, NotifyError, SqliteStore,
-    Timestamp, Validator,
+    ChannelFilter, KeyManager, ManualClock, NewKey, Notification, NotificationKind, Notifier, NotifyError,
+    SqliteStore, Timestamp, Validator,
 };
 
 use crate::stage::{Bed, Process, Tally, keyring, letter, owner, root, start};
@@ -46,10 +46,12 @@ fn notes(folder: &Path) -> Vec<String> {
 fn manager(folder: &Path, time: Timestamp, until: Option<&'static str>) -> (KeyManager, Validator) {
     let store = SqliteStore::open(folder.join("keys.db")).unwrap();
     let held = |until| Held { folder: folder.to_owned(), until };
+    // Not the alarm of the revoked token that the child goes on validating with.
+    let kinds = || ChannelFilter::all().kinds([NotificationKind::Issued]);
     let keys = KeyManager::builder(store, keyring())
         .clock(ManualClock::new(time))
-        .channel("slow", held(until))
-        .channel("fine", held(None))
+        .filtered_channel("slow", kinds(), held(until))
+        .filtered_channel("fine", kinds(), held(None))
         .open()
         .unwrap();
     let validator = keys.validator().unwrap();
