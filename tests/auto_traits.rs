@@ -42,7 +42,7 @@ each!(crosses_threads:
     DeliveryLease, Handover<'static>, PlannedDelivery, Retirement, RotationFailure, Simulation, Successor, Unsettled,
     VersionUse, BoundedStaleness,
     AuditPosition, ComplianceQuery, ComplianceReport, ComplianceStanding, FailingLocator, FailingSource, KeyCompliance,
-    Listing, NeverRotates, RotationCounts, RotationEvidence, SignalReport, SignalSettings,
+    Listing<KeyCompliance>, NeverRotates, RotationCounts, RotationEvidence, SignalReport, SignalSettings,
     http::Answers, http::ClaimAnswer, http::Credentials<'static>, http::Header<'static>, http::Headers<'static>,
     http::Problem<'static>,
     Arc<dyn KeyStore>, Arc<dyn Clock>, Arc<dyn Notifier>, Arc<dyn SecretSink>,

@@ -151,7 +151,7 @@ mod tests {
             let (mut state, mut shelf, mut truth) = (seed, Shelf::default(), HashMap::<u64, u32>::new());
             for _ in 0..2_000 {
                 // Few names often, and many seldom.
-                let wide = chance(&mut state) % 3 == 0;
+                let wide = chance(&mut state).is_multiple_of(3);
                 let tag = if wide { chance(&mut state) % 500 } else { 1_000 + chance(&mut state) % 5 };
                 count(&mut shelf, tag, false, || tag);
                 *truth.entry(tag).or_default() += 1;

@@ -258,6 +258,7 @@ impl Signals {
 }
 
 #[cfg(test)]
+#[allow(clippy::print_stdout, reason = "the number of bytes is shown")]
 mod tests {
     use super::*;
 

@@ -89,7 +89,8 @@ fn each_fault(
     for at in 0..calls {
         // Of many calls each has two of the four in turn.
         let all = Plan::all_at(at);
-        let turn = all.into_iter().enumerate().filter(|(n, _)| calls < 60 || (n + at as usize) % 2 == 0);
+        let turn =
+            all.into_iter().enumerate().filter(|(n, _)| calls < 60 || (n + at as usize).is_multiple_of(2));
         for (_, plan) in turn {
             let context = format!("{plan:?} of {calls}");
             let scene = Scene::new();

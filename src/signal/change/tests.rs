@@ -1,4 +1,5 @@
 //! Synthetic traffic of a year with daily and weekly shape: how often it is called changed, and how soon a change is.
+#![allow(clippy::print_stdout, reason = "the numbers that it is about are shown")]
 
 use super::*;
 
