@@ -5,7 +5,7 @@ use keyrota::{
 };
 
 use crate::common::{HOUR, on_both_stores, owner};
-use crate::{csv, foreign, import, kept, line, run};
+use crate::{csv, foreign, import, line, run};
 
 const WEAK: &str = "acme-ci-password";
 
@@ -149,7 +149,7 @@ fn the_digest_of_the_other_system_is_nowhere_in_the_files() {
             let bytes = std::fs::read(&path).unwrap();
             for token in tokens.iter().map(String::as_str).chain([plain]) {
                 let digest = crate::sha256(token.as_bytes());
-                let hex = kept(DigestForm::Sha256, token);
+                let hex = crate::kept(DigestForm::Sha256, token);
                 for needle in [token.as_bytes(), &digest, hex.as_bytes(), &hex.as_bytes()[..16]] {
                     let found = bytes.windows(needle.len()).any(|window| window == needle);
                     assert!(!found, "{when}: {} holds something of {token}", path.display());
