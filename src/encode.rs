@@ -57,6 +57,16 @@ pub(crate) fn checksum(data: &[&[u8]]) -> [u8; 6] {
     digits
 }
 
+/// Whether `check`, which is [base62](is_base62), is the [`checksum`] of `data`. Read instead of written: without the
+/// divisions.
+#[inline]
+pub(crate) fn is_checksum(check: &[u8; 6], data: &[u8]) -> bool {
+    const PLACES: [u64; 6] = [916_132_832, 14_776_336, 238_328, 3_844, 62, 1];
+    let digit = |byte: u8| byte.wrapping_sub(b'0' + 7 * u8::from(byte >= b'A') + 6 * u8::from(byte >= b'a'));
+    let value = check.iter().zip(PLACES).map(|(byte, place)| u64::from(digit(*byte)) * place).sum::<u64>();
+    value == u64::from(crc32fast::hash(data))
+}
+
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
@@ -110,6 +120,22 @@ mod tests {
         assert_eq!(checksum(&[b"123456789"]), expected);
         assert_eq!(checksum(&[b"1234", b"56789"]), expected);
         assert_eq!(checksum(&[]), *b"000000");
+    }
+
+    #[test]
+    fn the_one_checksum_of_a_text_is_told_from_all_others() {
+        for n in 0..2_000_u32 {
+            let data = n.wrapping_mul(2_654_435_761).to_le_bytes();
+            let check = checksum(&[&data]);
+            assert!(is_checksum(&check, &data));
+            for at in 0..check.len() {
+                for other in BASE62.iter().filter(|other| **other != check[at]) {
+                    let mut wrong = check;
+                    wrong[at] = *other;
+                    assert!(!is_checksum(&wrong, &data), "{wrong:?} for {check:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::crypto::{self, RandomError};
-use crate::encode::{base62_digit, base62_fixed, checksum, is_base62};
+use crate::encode::{base62_digit, base62_fixed, checksum, is_base62, is_checksum};
 use crate::secret::{SecretBuffer, on_wiped_stack};
 use crate::text::TextError;
 
@@ -298,12 +298,13 @@ impl<'a> PresentedToken<'a> {
         let prefix =
             head.strip_suffix(b"_").filter(|prefix| !prefix.is_empty()).ok_or(TokenError::Malformed)?;
         let (covered, check) = tail.split_first_chunk().ok_or(TokenError::Malformed)?;
+        let check: &[u8; CHECKSUM] = check.first_chunk().ok_or(TokenError::Malformed)?;
         let locator = covered.first_chunk().copied().map(Locator).ok_or(TokenError::Malformed)?;
         note(&locator);
         if !is_base62(tail) {
             return Err(TokenError::Malformed);
         }
-        if checksum(&[covered]) != check {
+        if !is_checksum(check, covered) {
             return Err(TokenError::Checksum);
         }
         Ok(Self { prefix, locator, covered })

@@ -41,7 +41,7 @@ each!(crosses_threads:
     Adoption, AutoRotation, Claim<'static>, Claimant, ClaimId, ClientBehaviour, ClockStart, Delivery,
     DeliveryLease, Handover<'static>, PlannedDelivery, Retirement, RotationFailure, Simulation, Successor, Unsettled,
     VersionUse, BoundedStaleness,
-    AuditPosition, ComplianceQuery, ComplianceReport, ComplianceStanding, FailingLocator, FailingSource, KeyCompliance,
+    AuditPosition, GenerationUse, ComplianceQuery, ComplianceReport, ComplianceStanding, FailingLocator, FailingSource, KeyCompliance,
     Listing<KeyCompliance>, NeverRotates, RotationCounts, RotationEvidence, SignalReport, SignalSettings,
     http::Answers, http::ClaimAnswer, http::Credentials<'static>, http::Header<'static>, http::Headers<'static>,
     http::Problem<'static>,

@@ -165,10 +165,7 @@ impl Inner {
         let replica = &self.follower.replica;
         // What the token names is on its way from memory while the rest of it is checked.
         let parsed = PresentedToken::parse_noting(token, |locator| replica.prefetch_index(locator.words()));
-        let Ok(token) = parsed else {
-            let answer = self.validate_imported(token, demand);
-            return answer.map_err(|denial| self.failed(denial, &demand, None));
-        };
+        let Ok(token) = parsed else { return self.validate_other(token, demand) };
         // Before the replica: a mark that is lifted meanwhile may be lifted for what this replica does not show yet.
         let marked = self.marks.snapshot();
         let mut found = None;

@@ -11,6 +11,7 @@ use crate::validate::Inner;
 use crate::validate::denial::{Denial, Unavailable};
 use crate::validate::entry::State;
 use crate::validate::grant::{Demand, Grant};
+use crate::validate::imports::Forms;
 use crate::validate::judge::{Found, View};
 use crate::validate::replica::{Place, Replica};
 
@@ -34,16 +35,26 @@ struct Matches<'a> {
 }
 
 impl Inner {
-    /// The same as [`Inner::validate`](Self::validate) for what is no token of this library's own.
+    /// The same as [`Inner::validate`](Self::validate) for what is no token of this library's own. Where nothing was
+    /// imported it is junk, of which there may be a flood.
     #[cold]
     #[inline(never)]
-    pub(super) fn validate_imported(&self, token: &[u8], demand: Demand<'_>) -> Result<Grant, Denial> {
-        if token.is_empty() || token.len() > MAX_TOKEN {
-            return Err(Denial::UNKNOWN);
-        }
+    pub(super) fn validate_other(&self, token: &[u8], demand: Demand<'_>) -> Result<Grant, Denial> {
+        let is_short = !token.is_empty() && token.len() <= MAX_TOKEN;
         // Whether anything was imported is asked as of now: it may have been, by another process, a moment ago.
-        let forms = self.consistently(|replica, _| replica.shared.imports.forms())?;
-        let Some(forms) = forms else { return Err(Denial::UNKNOWN) };
+        let forms =
+            if is_short { self.consistently(|replica, _| replica.shared.imports.forms()) } else { Ok(None) };
+        match forms {
+            Ok(None) => Err(self.failed(Denial::UNKNOWN, &demand, None)),
+            Ok(Some(forms)) => self
+                .validate_imported(token, demand, forms)
+                .map_err(|denial| self.failed(denial, &demand, None)),
+            Err(denial) => Err(denial),
+        }
+    }
+
+    #[inline(never)]
+    fn validate_imported(&self, token: &[u8], demand: Demand<'_>, forms: Forms) -> Result<Grant, Denial> {
         let foreign =
             DigestForm::ALL.map(|form| forms.has(form).then(|| ForeignDigest::of_token(form, token)));
         let marked = self.marks.snapshot();
