@@ -181,6 +181,12 @@ fn four_processes_that_tick_and_deliver_tell_each_once_and_never_two_at_a_time()
         assert_eq!(arrived(&lost.id), told, "after {after:?}");
     }
 
+    // What waited for one that failed may have failed itself, and its pause is longer than a lease at times.
+    for hours in 1..=2 {
+        let place = bed.folder.path().join(format!("last-meeting-{hours}"));
+        ask_all_at_once(&mut children[1..], &place, &tell(later.plus(hours * 2 * HOUR).unwrap(), 0));
+    }
+
     let lines = log(&bed.path());
     assert_apart(&lines);
     let arrived = ids(&lines, "arrives");
