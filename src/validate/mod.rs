@@ -198,8 +198,9 @@ impl Validator {
     /// [`Denial`], which is an answer: what may be told to the client is its [`Denial::class`].
     ///
     /// # Timing
-    /// Malformed text is refused by its form alone. Beyond that, the time does not depend on the stored digest or
-    /// on how much of a wrong secret is right.
+    /// Text that has not the form of a token is refused by that, unless keys of other systems were imported; whether
+    /// any were is asked as of now. Beyond that, the time does not depend on the stored digest or on how much of a wrong
+    /// secret is right.
     pub fn validate(&self, token: impl AsRef<[u8]>) -> Result<Grant, Denial> {
         self.validate_for(token, Demand::NOTHING)
     }
