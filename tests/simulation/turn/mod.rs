@@ -134,7 +134,7 @@ fn without_faults_memory_and_sqlite_record_the_same_rotations() {
 #[test]
 fn the_histories_of_rotation_reach_all_that_may_happen() {
     let mut seen = std::collections::BTreeSet::new();
-    let drawn = (1..=12).map(|seed| steps::draw(seed, length(), Wrong::Outside));
+    let drawn = (1..=40).map(|seed| steps::draw(seed, length(), Wrong::Outside));
     for steps in drawn.chain(steps::rare()) {
         let recorded = play(On::Memory, &steps).unwrap_or_else(|failure| panic!("{failure}"));
         seen.extend(recorded.into_iter().filter_map(|line| line.split(' ').nth(1).map(str::to_owned)));
