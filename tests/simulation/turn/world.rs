@@ -21,7 +21,7 @@ use crate::site::Backing;
 const HOUR: Duration = Duration::from_secs(3_600);
 pub const DAY: Duration = Duration::from_secs(86_400);
 const OWNERS: [&str; 2] = ["ada", "bob"];
-const SKEW: Duration = Duration::from_secs(20);
+pub const SKEW: Duration = Duration::from_secs(20);
 
 pub struct Host {
     pub store: Arc<Faulty>,
