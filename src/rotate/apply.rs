@@ -19,7 +19,7 @@ use crate::rotate::mint::mint;
 use crate::rotate::plan::{ClockState, Due, PlannedDelivery, due, family, next_due};
 use crate::rotate::report::TickReport;
 use crate::seal::SealedCopy;
-use crate::store::{Changeset, Revision, RowFilter, RowKind};
+use crate::store::{Changeset, Revision, RowFilter, RowKind, StoreError};
 use crate::time::Timestamp;
 use crate::version::VersionRecord;
 
@@ -232,4 +232,23 @@ fn sweep(records: &Records, lookup: &mut Lookup<'_>, now: Timestamp) -> Result<b
     commit(records, changeset, now)?;
     // Where somebody was in the way, the next tick goes on from the same place.
     Ok(true)
+}
+
+/// What an attempt comes to that is repeated while somebody is in its way; nothing where it cannot be had.
+pub(super) fn repeated<T>(
+    mut attempt: impl FnMut() -> Result<Option<T>, ManageError>,
+) -> Result<Option<T>, StoreError> {
+    for _ in 0..ATTEMPTS {
+        match attempt() {
+            Ok(Some(done)) => return Ok(Some(done)),
+            Ok(None) => {}
+            Err(
+                ManageError::Read(ReadError::Store(error))
+                | ManageError::NotWritten(error)
+                | ManageError::OutcomeUnknown { source: error, .. },
+            ) => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(None)
 }

@@ -1,20 +1,17 @@
 //! First uses: seen by validation, recorded here; from them the time of the predecessors may count.
 
 use crate::actor::Context;
-use crate::error::{ManageError, ReadError};
+use crate::error::ManageError;
 use crate::event::Event;
 use crate::id::{KeyId, VersionNo};
 use crate::lifecycle;
 use crate::outbox::Committed;
 use crate::records::Records;
-use crate::rotate::apply::commit_as_of;
+use crate::rotate::apply::{commit_as_of, repeated};
 use crate::rotate::lookup::Lookup;
 use crate::rotate::plan::family;
 use crate::store::{Changeset, StoreError};
 use crate::time::Timestamp;
-
-/// How often a batch is decided again when others are at the same keys.
-const ATTEMPTS: usize = 20;
 
 /// Records the first uses of these versions in one commit, as of `t`. Returns those of which nothing is left to be
 /// recorded; the others wait, because their owner is suspended or a row cannot be believed.
@@ -23,19 +20,7 @@ pub(crate) fn record_first_uses(
     used: &[(KeyId, VersionNo)],
     t: Timestamp,
 ) -> Result<Vec<(KeyId, VersionNo)>, StoreError> {
-    for _ in 0..ATTEMPTS {
-        match record(records, used, t) {
-            Ok(Some(recorded)) => return Ok(recorded),
-            Ok(None) => {}
-            Err(
-                ManageError::Read(ReadError::Store(error))
-                | ManageError::NotWritten(error)
-                | ManageError::OutcomeUnknown { source: error, .. },
-            ) => return Err(error),
-            Err(_) => break,
-        }
-    }
-    Ok(Vec::new())
+    Ok(repeated(|| record(records, used, t))?.unwrap_or_default())
 }
 
 /// One attempt; `None` where somebody was in the way.

@@ -1,20 +1,17 @@
 //! Upgrades: what validation learned of imported tokens takes the place of what another system had kept of them.
 
 use crate::actor::Context;
-use crate::error::{ManageError, ReadError};
+use crate::error::ManageError;
 use crate::event::Event;
 use crate::id::{KeyId, VersionNo};
 use crate::imported::Upgrade;
 use crate::lifecycle;
 use crate::outbox::Committed;
 use crate::records::Records;
-use crate::rotate::apply::commit_as_of;
+use crate::rotate::apply::{commit_as_of, repeated};
 use crate::rotate::plan::family;
 use crate::store::{Changeset, StoreError};
 use crate::time::Timestamp;
-
-/// How often a batch is decided again when others are at the same keys.
-const ATTEMPTS: usize = 20;
 
 /// Records these upgrades in one commit, as of `t`. Returns those of which nothing is left to be done; what cannot be
 /// believed, or whom others keep changing, is left out.
@@ -23,19 +20,8 @@ pub(crate) fn record_upgrades(
     learned: &[((KeyId, VersionNo), Upgrade)],
     t: Timestamp,
 ) -> Result<Vec<(KeyId, VersionNo)>, StoreError> {
-    for _ in 0..ATTEMPTS {
-        match record(records, learned, t) {
-            Ok(true) => return Ok(learned.iter().map(|(version, _)| *version).collect()),
-            Ok(false) => {}
-            Err(
-                ManageError::Read(ReadError::Store(error))
-                | ManageError::NotWritten(error)
-                | ManageError::OutcomeUnknown { source: error, .. },
-            ) => return Err(error),
-            Err(_) => break,
-        }
-    }
-    Ok(Vec::new())
+    let done = repeated(|| record(records, learned, t).map(|done| done.then_some(())))?;
+    Ok(done.map(|()| learned.iter().map(|(version, _)| *version).collect()).unwrap_or_default())
 }
 
 /// One attempt; `false` where somebody was in the way.
