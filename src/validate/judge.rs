@@ -169,10 +169,11 @@ impl Inner {
         // Before the replica: a mark that is lifted meanwhile may be lifted for what this replica does not show yet.
         let marked = self.marks.snapshot();
         let mut found = None;
-        self.authenticate(&token, &mut found)
+        let now = self
+            .authenticate(&token, &mut found)
             .map_err(|denial| self.failed(denial, &demand, Some(token.locator)))?;
         let Some(Found { view, place, .. }) = &found else { return Err(Denial::UNKNOWN) };
-        let t = self.clock.now().max(view.high_water);
+        let t = now.max(view.high_water);
         match self.decide(view, [marked, self.marks.snapshot()], demand, t) {
             Ok((owner, limit)) => {
                 if place.entry.count(t) {
@@ -215,12 +216,15 @@ impl Inner {
     ///
     /// What was found stays where it was put: it is several cache lines, and each move of it takes as long as the window
     /// does to check.
+    ///
+    /// Tells the time, which was read before the row: so the row is still on its way meanwhile, and between the first look
+    /// at it and the last count in it lies as little as may be, for another core to take it away.
     #[inline(always)]
     fn authenticate<'a>(
         &'a self,
         token: &PresentedToken<'_>,
         found: &mut Option<Found<'a>>,
-    ) -> Result<(), Denial> {
+    ) -> Result<Timestamp, Denial> {
         let keyring = &self.records.keyring;
         let current = keyring.current();
         let locator = token.locator.words();
@@ -237,12 +241,14 @@ impl Inner {
         if let Some(Likely { place, .. }) = &likely {
             place.entry.prefetch_row();
         }
-        self.consistently(|replica, seen| {
+        let now = self.consistently(|replica, seen| {
             let is = replica.find(locator, likely.as_ref(), before == Some(seen));
+            let now = self.clock.now();
             // Where there is none, somebody else's is looked at: as much work, and no more than that.
             let place = is.or(likely.map(|likely| likely.place));
             *found =
                 place.map(|place| Found { view: View::of(replica, place.entry), place, is_it: is.is_some() });
+            now
         })?;
         let (generation, stored) = match &*found {
             Some(Found { view: View { facts, .. }, is_it, .. }) => match facts.state {
@@ -266,7 +272,7 @@ impl Inner {
         #[cfg(test)]
         let matches = constant_time::disclosed(matches);
         match found {
-            Some(Found { view, is_it: true, .. }) if matches && view.has_prefix(token.prefix) => Ok(()),
+            Some(Found { view, is_it: true, .. }) if matches && view.has_prefix(token.prefix) => Ok(now),
             _ => Err(Denial::UNKNOWN),
         }
     }
