@@ -10,9 +10,10 @@
 //! were outgrown stay, because a reader may be in one; together they are as large as those in use. An index that only the
 //! writer reads gives them back.
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 
+use crate::validate::lines::{Line, Lines, Quarry};
 use crate::validate::prefetch::prefetch;
 
 const PARTS: usize = 256;
@@ -23,30 +24,10 @@ const SMALLEST: usize = 16;
 /// all parts of that level hold entries.
 const POSITION: u32 = 14;
 
-/// A line of entries; where it is full, those that belong here follow in the next.
-#[derive(Debug, Default)]
-#[repr(align(16))]
-struct Line([AtomicU32; 4]);
-
-impl Line {
-    fn entries(&self) -> impl Iterator<Item = (&AtomicU32, u32)> {
-        self.0.iter().map(|cell| (cell, cell.load(Ordering::Relaxed)))
-    }
-
-    /// Where this entry is.
-    fn place_of(&self, wanted: u32) -> Option<&AtomicU32> {
-        self.entries().find_map(|(cell, entry)| (entry == wanted).then_some(cell))
-    }
-
-    fn is_full(&self) -> bool {
-        self.place_of(0).is_none()
-    }
-}
-
 /// The entries of a part, and how they are written.
 #[derive(Debug)]
 struct Table {
-    lines: Box<[Line]>,
+    lines: Lines,
     form: Form,
 }
 
@@ -88,19 +69,19 @@ impl Form {
     }
 }
 
-/// One of the parts.
-#[derive(Debug)]
-struct Part {
-    level: AtomicUsize,
-    tables: [OnceLock<Table>; LEVELS],
-    /// How many entries of the table in use are not empty. The writer's alone.
-    filled: AtomicUsize,
-}
-
 /// Positions by the hash of a name.
+///
+/// What a search reads of all parts lies side by side, so that it stays near the processor: their levels, and the heads
+/// of the tables of one level.
 #[derive(Debug)]
 pub(crate) struct Index {
-    parts: Box<[Part]>,
+    /// At which level each part is.
+    levels: Box<[AtomicU8]>,
+    /// Of each level the tables of all parts.
+    tables: [OnceLock<Box<[OnceLock<Table>]>>; LEVELS],
+    /// How many entries of each part's table in use are not empty. The writer's alone.
+    filled: Box<[AtomicUsize]>,
+    quarry: Quarry,
 }
 
 /// The parts of a hash: which part, where in its table, and by what an entry is recognised.
@@ -117,20 +98,31 @@ fn split_of(hash: u64) -> Split {
 
 impl Default for Index {
     fn default() -> Self {
-        let part = |_| Part {
-            level: AtomicUsize::new(0),
+        Self::of(Quarry::Apart)
+    }
+}
+
+impl Index {
+    /// One that is read all the time, and by many: nothing of it is ever given back.
+    pub(crate) fn for_readers() -> Self {
+        Self::of(Quarry::Shared(Mutex::default()))
+    }
+
+    fn of(quarry: Quarry) -> Self {
+        Self {
+            levels: (0..PARTS).map(|_| AtomicU8::new(0)).collect(),
             tables: [const { OnceLock::new() }; LEVELS],
-            filled: AtomicUsize::new(0),
-        };
-        Self { parts: (0..PARTS).map(part).collect() }
+            filled: (0..PARTS).map(|_| AtomicUsize::new(0)).collect(),
+            quarry,
+        }
     }
 }
 
 impl Table {
-    fn new(number: usize, level: usize) -> Self {
+    fn new(number: usize, level: usize, quarry: &Quarry) -> Self {
         // The parts' sizes lie between a power of two and the next, so that they do not all double at once.
         let lines = (((SMALLEST * (PARTS + number)) << level) / PARTS).div_ceil(4);
-        Self { lines: (0..lines).map(|_| Line::default()).collect(), form: Form::of_level(level) }
+        Self { lines: quarry.lines(lines), form: Form::of_level(level) }
     }
 
     /// The line in which a search begins.
@@ -142,7 +134,7 @@ impl Table {
     /// All lines with their numbers, in the order in which a search that begins here looks at them.
     #[inline]
     fn from(&self, start: usize) -> impl Iterator<Item = (usize, &Line)> {
-        let (before, after) = self.lines.split_at_checked(start).unwrap_or((&[], &self.lines));
+        let (before, after) = self.lines.split_at_checked(start).unwrap_or((&[], &*self.lines));
         (start..self.lines.len()).zip(after).chain((0..start).zip(before))
     }
 
@@ -196,36 +188,37 @@ impl Table {
     }
 }
 
-impl Part {
-    #[inline]
-    fn table(&self) -> Option<&Table> {
-        self.tables.get(self.level.load(Ordering::Acquire)).and_then(OnceLock::get)
-    }
-
-    /// Makes room for one more.
-    fn make_room(&self, number: usize, position: u32, hash_of: impl Fn(u32) -> u64) {
-        loop {
-            let level = self.level.load(Ordering::Relaxed);
-            let old = self.table();
-            if old.is_some_and(|old| old.has_room(self.filled.load(Ordering::Relaxed), position)) {
-                return;
-            }
-            let level = if old.is_none() { level } else { level + 1 };
-            let Some(cell) = self.tables.get(level) else { return };
-            let table = Table::new(number, level);
-            let kept = old.into_iter().flat_map(Table::positions);
-            let kept = kept.filter(|position| table.insert(split_of(hash_of(*position)), *position)).count();
-            drop(cell.set(table));
-            self.filled.store(kept, Ordering::Relaxed);
-            self.level.store(level, Ordering::Release);
-        }
-    }
-}
-
 impl Index {
     #[inline]
     fn table(&self, split: Split) -> Option<&Table> {
-        self.parts.get(split.part)?.table()
+        let level = self.levels.get(split.part)?.load(Ordering::Acquire);
+        self.tables.get(usize::from(level))?.get()?.get(split.part)?.get()
+    }
+
+    /// Makes room for one more in a part, of whose table so many entries are filled.
+    fn make_room(
+        &self,
+        split: Split,
+        filled: &AtomicUsize,
+        position: u32,
+        hash_of: impl Fn(u32) -> u64,
+    ) -> Option<()> {
+        let level = self.levels.get(split.part)?;
+        loop {
+            let (at, old) = (level.load(Ordering::Relaxed), self.table(split));
+            if old.is_some_and(|old| old.has_room(filled.load(Ordering::Relaxed), position)) {
+                return Some(());
+            }
+            let next = if old.is_none() { at } else { at + 1 };
+            let tables = self.tables.get(usize::from(next))?;
+            let tables = tables.get_or_init(|| (0..PARTS).map(|_| OnceLock::new()).collect());
+            let table = Table::new(split.part, next.into(), &self.quarry);
+            let kept = old.into_iter().flat_map(Table::positions);
+            let kept = kept.filter(|position| table.insert(split_of(hash_of(*position)), *position)).count();
+            drop(tables.get(split.part)?.set(table));
+            filled.store(kept, Ordering::Relaxed);
+            level.store(next, Ordering::Release);
+        }
     }
 
     /// Asks for the cache line in which a search for this hash begins.
@@ -270,27 +263,28 @@ impl Index {
     /// Adds a position. `hash_of` gives the hash of each position that is in already.
     pub(crate) fn add(&self, hash: u64, position: u32, hash_of: impl Fn(u32) -> u64) {
         let split = split_of(hash);
-        let Some(part) = self.parts.get(split.part) else { return };
-        part.make_room(split.part, position, hash_of);
-        if part.table().is_some_and(|table| table.insert(split, position)) {
-            part.filled.fetch_add(1, Ordering::Relaxed);
+        let Some(filled) = self.filled.get(split.part) else { return };
+        let room = self.make_room(split, filled, position, hash_of).and_then(|()| self.table(split));
+        if room.is_some_and(|table| table.insert(split, position)) {
+            filled.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Gives back the tables that the part of this hash has outgrown; nobody can be in one.
     pub(crate) fn forget_outgrown(&mut self, hash: u64) {
-        if let Some(part) = self.parts.get_mut(split_of(hash).part) {
-            let outgrown = *part.level.get_mut();
-            part.tables.iter_mut().take(outgrown).for_each(|table| drop(table.take()));
+        let part = split_of(hash).part;
+        let outgrown = self.levels.get_mut(part).map_or(0, |level| usize::from(*level.get_mut()));
+        for tables in self.tables.iter_mut().take(outgrown).filter_map(OnceLock::get_mut) {
+            tables.get_mut(part).and_then(OnceLock::take);
         }
     }
 
     /// Removes a position. `hash_of` gives the hash of each position that is in.
     pub(crate) fn remove(&self, hash: u64, position: u32, hash_of: impl Fn(u32) -> u64) {
         let split = split_of(hash);
-        let Some(part) = self.parts.get(split.part) else { return };
-        if part.table().is_some_and(|table| table.remove(split, position, hash_of)) {
-            part.filled.fetch_sub(1, Ordering::Relaxed);
+        let is_removed = self.table(split).is_some_and(|table| table.remove(split, position, hash_of));
+        if let Some(filled) = self.filled.get(split.part).filter(|_| is_removed) {
+            filled.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -326,14 +320,14 @@ mod tests {
             }
             assert!((0..90).all(|position| found(&index, position) == held.contains(&position)));
         }
-        let filled: usize = index.parts.iter().map(|part| part.filled.load(Ordering::Relaxed)).sum();
+        let filled: usize = index.filled.iter().map(|filled| filled.load(Ordering::Relaxed)).sum();
         assert_eq!(filled, held.len());
     }
 
     #[test]
     fn an_index_in_which_names_come_and_go_for_ever_stays_as_large_as_it_is() {
         let index = Index::default();
-        let level = || index.parts.iter().map(|part| part.level.load(Ordering::Relaxed)).max();
+        let level = || index.levels.iter().map(|level| level.load(Ordering::Relaxed)).max();
         (0..200).for_each(|position| index.add(crowded(position), position, crowded));
         let before = level();
         for position in 0..20_000 {

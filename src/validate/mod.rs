@@ -19,6 +19,7 @@ mod interleaved;
 mod judge;
 mod keeper;
 mod leeway;
+mod lines;
 mod marks;
 mod prefetch;
 mod quotas;

@@ -49,7 +49,7 @@ impl Replica {
         Ok(Self {
             sequence: Sequence::default(),
             seed: Seed([u64::from_ne_bytes(a), u64::from_ne_bytes(b)]),
-            index: Index::default(),
+            index: Index::for_readers(),
             slab: Slab::default(),
             shared: Shared::default(),
             cells: Arena::default(),
