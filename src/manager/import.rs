@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::ManageError;
-use crate::id::{KeyId, OwnerId, RoleName};
+use crate::id::{KeyId, OwnerId, RequestId, RoleName};
 use crate::import::{ImportReport, ImportSource, LineOutcome, LineProblem, LineReport, SourceError};
 use crate::imported::WeakAction;
 use crate::manager::KeyManager;
@@ -124,7 +124,9 @@ pub enum ImportError {
     /// The source cannot be read. What was reported as imported is.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// Some lines cannot be imported, so none was: mend them, or leave them out with [`Import::skip_bad_lines`].
+    /// Some lines cannot be imported, so none was: mend them, or leave them out with [`Import::skip_bad_lines`]. What the
+    /// report counts as imported, weak or of unknown strength are the sound lines, which would be if the others were left
+    /// out.
     #[error("{} of {} lines cannot be imported, so none was; mend them, or leave them out", .0.skipped, .0.lines)]
     Refused(Box<ImportReport>),
     /// It stopped before a batch. What was reported is imported; repeat the import under the same request id, and it goes
@@ -159,6 +161,10 @@ impl Act<'_> {
         let mut report = ImportReport { dry_run: import.dry_run, ..ImportReport::default() };
         let stopped =
             |report: &ImportReport, source| ImportError::Stopped { report: Box::new(report.clone()), source };
+        // Also the last of many batches needs an id of its own: now is the time to say that there is no room for it.
+        if let Some(last) = self.part(u64::MAX).asked() {
+            RequestId::new(last).map_err(|error| stopped(&report, error.into()))?;
+        }
         let prefix = keys.prefix_of(import.terms.prefix).map_err(|error| stopped(&report, error))?;
         let mut each_line = import.each_line.take();
         let mut tell = |line: &LineReport| each_line.iter_mut().for_each(|each| each(line));

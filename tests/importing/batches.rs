@@ -270,3 +270,20 @@ fn while_management_is_off_nothing_is_imported() {
         assert_eq!(bed.denial(&foreign(1)), Some(DenialReason::Unknown));
     });
 }
+
+/// A request id that has no room for the number of the last batch would stop an import half-way, for good.
+#[test]
+fn a_request_id_without_room_for_all_batches_is_refused_before_the_first() {
+    on_both_stores(|bed| {
+        let import = |id: usize| {
+            let act = bed.root().request("r".repeat(id));
+            act.import(Import::from(csv(&[line(&foreign(id))])))
+        };
+        let longest = keyrota::RequestId::MAX_BYTES - "#18446744073709551615".len();
+        assert_eq!(import(longest).unwrap().imported, 1);
+        let before = bed.store.head().unwrap();
+        let refused = import(longest + 1).unwrap_err();
+        assert!(matches!(refused, ImportError::Stopped { source: ManageError::Text(_), .. }), "{refused}");
+        assert_eq!(bed.store.head().unwrap(), before);
+    });
+}
