@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use keyrota::{
     DigestForm, Import as Importing, ImportColumn, ImportError, ImportReport, ImportSource, LineOutcome,
-    OwnerId, Prefix, RoleName, Scope, ScopeSet, SourceError, TokenList, WeakAction,
+    ManageError, OwnerId, Prefix, RoleName, Scope, ScopeSet, SourceError, TokenList, WeakAction,
 };
 use serde_json::{Value, json};
 
@@ -27,7 +27,8 @@ Examples:
   keyrota import --sqlite old.db --table api_keys --column token_digest=digest --request move-1
   keyrota import --remaining
 
-All or nothing, unless --skip-bad-lines is given. Under --request, an import that was stopped goes on where it was.
+All or nothing, unless --skip-bad-lines is given. Under --request, an import that was stopped goes on where it was; one
+that was killed without goes on with --skip-bad-lines, and tells what was imported before as left out.
 
 JSON: {\"dry_run\", \"lines\", \"imported\", \"before\", \"skipped\", \"weak\", \"unknown_strength\", \"ignored_columns\",
        \"problems\": [{\"line\", \"problem\"} …]}; --remaining: the counts of what still lives by its old secret. Exit code
@@ -182,7 +183,8 @@ impl Import {
         import = if self.dry_run { import.dry_run() } else { import };
         let keyring = place.keyring()?;
         let keys = place.builder(place.store()?, keyring).prefixes(self.prefix).open()?;
-        let done = place.act(&keys).import(import);
+        let (act, request) = place.act_with_token(&keys)?;
+        let done = act.import(import);
         drop(progress);
         match done {
             Ok(report) => told(&report, false, out),
@@ -192,12 +194,20 @@ impl Import {
             }
             Err(ImportError::Stopped { report, source }) => {
                 told(&report, false, out)?;
-                Err(source.into())
+                // Where nobody knows what became of a batch, it is said already.
+                let is_said = matches!(source, ManageError::OutcomeUnknown { .. });
+                Err(match source.into() {
+                    Failure::Store(text) if !is_said => Failure::Store(format!(
+                        "{text}; the same command with --request {request} goes on from there"
+                    )),
+                    failure => failure,
+                })
             }
             Err(ImportError::Source(error)) => Err(match (failed(error), imported) {
-                (Failure::Store(text), 1..) => {
-                    Failure::Store(format!("{text}; {imported} keys were imported before"))
-                }
+                (Failure::Store(text), 1..) => Failure::Store(format!(
+                    "{text}; {imported} keys were imported before, and the same command with --request {request} goes on \
+                     from there"
+                )),
                 (failure, _) => failure,
             }),
             Err(other) => Err(Failure::Store(format!("{other:?}"))),
@@ -246,7 +256,10 @@ impl Read for Metered {
         let read = self.file.read(buffer)?;
         self.read += read as u64;
         let what = if self.is_checked { "checking" } else { "importing" };
-        with(&self.progress, |progress| progress.bar(what, self.read, self.all));
+        // A pipe does not say how much there is.
+        if self.all > 0 {
+            with(&self.progress, |progress| progress.bar(what, self.read, self.all));
+        }
         Ok(read)
     }
 }
@@ -264,7 +277,13 @@ fn with(progress: &Mutex<Progress>, work: impl FnOnce(&mut Progress)) {
 }
 
 fn failed(error: SourceError) -> Failure {
-    Failure::Store(format!("{error:?}"))
+    Failure::Store(match error {
+        SourceError::Io(error) if error.kind() == io::ErrorKind::NotSeekable => {
+            "a pipe cannot be read twice, once to be checked: give a file, or --skip-bad-lines".to_owned()
+        }
+        SourceError::Io(error) => format!("the source cannot be read: {error}"),
+        error => format!("{error:?}"),
+    })
 }
 
 /// Of an import that was refused, what it says of sound lines is what they would have been.
