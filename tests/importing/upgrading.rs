@@ -212,7 +212,7 @@ fn a_key_that_others_keep_changing_keeps_no_other_upgrade_waiting() {
     let mut imported = Vec::new();
     run(&keys, Import::from(csv(&lines)), &mut imported);
     let validator = keys.validator().unwrap();
-    tokens.iter().for_each(|token| drop(validator.validate(token).unwrap()));
+    assert!(tokens.iter().all(|token| validator.validate(token).is_ok()));
     let other = keyrota::KeyManager::open(inner, crate::common::keyring()).unwrap();
     *store.keys.lock().unwrap() = Some((other, imported[4]));
     validator.flush().unwrap();
