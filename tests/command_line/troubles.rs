@@ -318,7 +318,8 @@ pub(crate) const LEAST: &[(&str, &[&str])] = &[
 pub(crate) fn each_command(stage: &Stage, key: &str) -> Vec<(&'static str, Vec<String>)> {
     let mut named: Vec<_> = LEAST.iter().map(|(name, _)| (*name).to_owned()).collect();
     let mut there = crate::every_command::commands(stage, &[]);
-    (named.sort(), there.sort());
+    named.sort();
+    there.sort();
     assert_eq!(named, there, "all commands are here");
     let whole = |(name, least): &(&'static str, &[&str])| {
         let words = name.split(' ').chain(least.iter().copied());
