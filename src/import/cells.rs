@@ -46,6 +46,13 @@ impl Cells {
         }
     }
 
+    /// Whether nothing of the cell was read yet but blanks.
+    pub(super) fn is_at_begin(&self) -> bool {
+        let begin = self.ends.last().copied().unwrap_or(0);
+        let read = self.text.expose().get(begin..self.length).unwrap_or_default();
+        read.iter().all(|byte| *byte == b' ')
+    }
+
     pub(super) fn end_cell(&mut self) {
         self.ends.push(self.length);
     }

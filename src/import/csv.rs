@@ -38,7 +38,9 @@ impl<'a> Csv<'a> {
                     self.input.next()?;
                     self.cells.push(b'"');
                 }
-                b'"' => is_quoted = !is_quoted,
+                b'"' if is_quoted => is_quoted = false,
+                // Within a cell that did not begin with one, it is a character like others.
+                b'"' if self.cells.is_at_begin() => is_quoted = true,
                 b'\n' if !is_quoted => {
                     self.cells.trim_end(b'\r');
                     self.cells.end_cell();

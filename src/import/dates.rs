@@ -3,7 +3,7 @@
 use crate::time::Timestamp;
 
 /// RFC 3339, the same with a blank or without an offset (then it is UTC), a day, or a number of seconds, milliseconds
-/// or microseconds since 1970, told apart by their size.
+/// or microseconds since 1970, told apart by their size; seconds may have a fraction.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -14,6 +14,14 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
             12..15 => number.checked_mul(1_000)?,
             _ => number,
         };
+        return Timestamp::from_unix_micros(micros).ok();
+    }
+    if let Some((seconds, fraction)) = text.split_once('.')
+        && [seconds, fraction].iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()))
+    {
+        let digits = format!("{fraction:0<6}");
+        let micros = seconds.parse::<i64>().ok()?.checked_mul(1_000_000)?;
+        let micros = micros.checked_add(digits.get(..6)?.parse().ok()?)?;
         return Timestamp::from_unix_micros(micros).ok();
     }
     let (day, rest) = text.split_at_checked(10)?;
@@ -51,6 +59,9 @@ mod tests {
             ("1798858800", "2027-01-02T03:00:00Z"),
             ("1798858800000", "2027-01-02T03:00:00Z"),
             ("1798858800000000", "2027-01-02T03:00:00Z"),
+            // As Python's `time.time()` and what keeps it write them.
+            ("1798858800.5", "2027-01-02T03:00:00.5Z"),
+            ("1798858800.1234567", "2027-01-02T03:00:00.123456Z"),
         ] {
             assert_eq!(parse(text).map(|time| time.to_string()).as_deref(), Some(expected), "{text}");
         }
@@ -66,6 +77,10 @@ mod tests {
             "2027-13-01",
             "2027-01-02T25:00:00",
             "-5",
+            "5.",
+            ".5",
+            "1798858800.5.5",
+            "99999999999999999.5",
             "99999999999999999999",
             "2027-01-0é",
         ] {

@@ -46,7 +46,8 @@ pub struct ImportReport {
     pub dry_run: bool,
     /// How many lines were read.
     pub lines: u64,
-    /// How many were imported, or, of a dry run, would be.
+    /// How many were imported; of a dry run, and of one that was [refused](crate::ImportError::Refused), how many would be if
+    /// the others were left out.
     pub imported: u64,
     /// How many an earlier call of the same request had written.
     pub before: u64,

@@ -129,7 +129,8 @@ impl<'a> ImportSource<'a> {
     }
 
     /// A table of an SQLite database, with the columns that [`ImportColumn`] names; a digest may be text or a blob. The
-    /// database is only read, all of it as it is at one moment.
+    /// database is only read, all of it as it is at one moment; rows in the order of their row ids, or of their primary keys
+    /// where there are none.
     ///
     /// # Errors
     /// [`SourceError::Table`].

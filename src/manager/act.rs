@@ -88,6 +88,16 @@ impl<'a> Act<'a> {
         Self { keys: self.keys, actor: self.actor.clone(), reason: self.reason.clone(), request }
     }
 
+    /// The same act under the request id that the caller gave, or else under a fresh one.
+    pub(crate) fn named(mut self) -> Result<(Self, RequestId), ManageError> {
+        let request = match self.request {
+            Some(request) => RequestId::new(request)?,
+            None => fresh_request()?,
+        };
+        self.request = Some(request.to_string());
+        Ok((self, request))
+    }
+
     /// The request id that the caller gave.
     pub(crate) fn asked(self) -> Option<String> {
         self.request

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::error::ManageError;
-use crate::id::{KeyId, OwnerId, RoleName};
+use crate::id::{KeyId, OwnerId, RequestId, RoleName};
 use crate::import::{ImportReport, ImportSource, LineOutcome, LineProblem, LineReport, SourceError};
 use crate::imported::WeakAction;
 use crate::manager::KeyManager;
@@ -124,11 +124,13 @@ pub enum ImportError {
     /// The source cannot be read. What was reported as imported is.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// Some lines cannot be imported, so none was: mend them, or leave them out with [`Import::skip_bad_lines`].
+    /// Some lines cannot be imported, so none was: mend them, or leave them out with [`Import::skip_bad_lines`]. What the
+    /// report counts as imported, weak or of unknown strength are the sound lines, which would be if the others were left
+    /// out.
     #[error("{} of {} lines cannot be imported, so none was; mend them, or leave them out", .0.skipped, .0.lines)]
     Refused(Box<ImportReport>),
     /// It stopped before a batch. What was reported is imported; repeat the import under the same request id, and it goes
-    /// on from there.
+    /// on from there. Where the outcome of a batch is unknown, the error names that id, also if the caller gave none.
     #[error("the import stopped after {} keys; repeat it under the same request id", report.imported)]
     Stopped {
         /// What was done until then.
@@ -157,13 +159,28 @@ impl Act<'_> {
     pub fn import(self, mut import: Import<'_>) -> Result<ImportReport, ImportError> {
         let keys = self.keys;
         let mut report = ImportReport { dry_run: import.dry_run, ..ImportReport::default() };
-        let stopped =
-            |report: &ImportReport, source| ImportError::Stopped { report: Box::new(report.clone()), source };
+        let (act, request) = self
+            .named()
+            .map_err(|source| ImportError::Stopped { report: Box::new(report.clone()), source })?;
+        let stopped = |report: &ImportReport, error| {
+            let source = match error {
+                // The id of a batch is of no use to whoever repeats the import.
+                ManageError::OutcomeUnknown { source, .. } => {
+                    ManageError::OutcomeUnknown { request: request.clone(), source }
+                }
+                error => error,
+            };
+            ImportError::Stopped { report: Box::new(report.clone()), source }
+        };
+        // Also the last of many batches needs an id of its own: now is the time to say that there is no room for it.
+        if let Some(last) = act.part(u64::MAX).asked() {
+            RequestId::new(last).map_err(|error| stopped(&report, error.into()))?;
+        }
         let prefix = keys.prefix_of(import.terms.prefix).map_err(|error| stopped(&report, error))?;
         let mut each_line = import.each_line.take();
         let mut tell = |line: &LineReport| each_line.iter_mut().for_each(|each| each(line));
         if import.dry_run || !import.skips {
-            let surveyed = self.survey(&mut import, prefix, &mut tell);
+            let surveyed = act.survey(&mut import, prefix, &mut tell);
             let surveyed = surveyed.map_err(|error| match error {
                 Trouble::Source(error) => error.into(),
                 Trouble::Manage(error) => stopped(&report, error),
@@ -180,7 +197,7 @@ impl Act<'_> {
         let mut number = 0;
         while let Some(batch) = Batch::read(&mut import.source, &keys.inner.records.keyring, number, BATCH)? {
             number += 1;
-            let written = self.write(&batch, &import, prefix, &mut counted);
+            let written = act.write(&batch, &import, prefix, &mut counted);
             let outcomes = match written {
                 Ok(Written::Now(outcomes)) => outcomes,
                 Ok(Written::Before) => vec![LineOutcome::Before; batch.len()],

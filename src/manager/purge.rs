@@ -9,9 +9,10 @@ use crate::id::KeyId;
 use crate::key::KeyRecord;
 use crate::lifecycle::Family;
 use crate::limit::QuotaRecord;
+use crate::manager::KeyManager;
 use crate::manager::act::{Act, Attempt, Urgency};
 use crate::manager::revoke::delete_sealed_copies;
-use crate::records::{Record, read};
+use crate::records::{Record, Records, believed, read};
 use crate::request::Operation;
 use crate::rotation::RotationRecord;
 use crate::store::{RowFilter, RowKind};
@@ -48,15 +49,7 @@ impl Act<'_> {
 
 fn purge(attempt: &mut Attempt<'_>, retention: Duration) -> Result<PurgeReport, ManageError> {
     let before = attempt.t.minus_or_min(retention);
-    let mut candidates = Vec::new();
-    attempt.records.store.scan(RowKind::Key, RowFilter::All { after: None }, &mut |row| {
-        if let Ok(stored) = read::<KeyRecord>(&row, &attempt.records.keyring)
-            && crate::records::KeyState::is_over(&row.index)
-        {
-            candidates.push(stored.record.id);
-        }
-        ControlFlow::Continue(())
-    })?;
+    let candidates = candidates(attempt.records, None)?;
     let mut report = PurgeReport { purged: 0, more: false };
     for key in candidates {
         if report.purged == BATCH {
@@ -68,6 +61,53 @@ fn purge(attempt: &mut Attempt<'_>, retention: Duration) -> Result<PurgeReport, 
     Ok(report)
 }
 
+impl KeyManager {
+    /// Up to `limit` keys (1 to 1000), after one, that [`Act::purge`] would remove now.
+    ///
+    /// # Errors
+    /// [`ManageError`] when the store cannot be read.
+    pub fn purgeable(
+        &self,
+        retention: Duration,
+        after: Option<KeyId>,
+        limit: usize,
+    ) -> Result<Vec<KeyId>, ManageError> {
+        let records = &self.inner.records;
+        let before = self.now()?.minus_or_min(retention);
+        let mut found = Vec::new();
+        for key in candidates(records, after)? {
+            if found.len() == limit.clamp(1, 1_000) {
+                break;
+            }
+            let stored = believed(records.family(key))?;
+            if stored.is_some_and(|stored| has_ended(&stored.family, before)) {
+                found.push(key);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The keys after one of which no version is valid any more.
+fn candidates(records: &Records, after: Option<KeyId>) -> Result<Vec<KeyId>, ManageError> {
+    let mut found = Vec::new();
+    let after = after.map(|key| key.to_string());
+    records.store.scan(RowKind::Key, RowFilter::All { after: after.as_deref() }, &mut |row| {
+        if let Ok(stored) = read::<KeyRecord>(&row, &records.keyring)
+            && crate::records::KeyState::is_over(&row.index)
+        {
+            found.push(stored.record.id);
+        }
+        ControlFlow::Continue(())
+    })?;
+    Ok(found)
+}
+
+/// Whether all of a key ended before a time, or at it.
+fn has_ended(family: &Family, before: Timestamp) -> bool {
+    ended_at(family).is_some_and(|ended| ended <= before)
+}
+
 /// Removes a key that ended before a time; says whether it did.
 fn purge_key(attempt: &mut Attempt<'_>, key: KeyId, before: Timestamp) -> Result<bool, ManageError> {
     let stored = match attempt.records.family(key) {
@@ -76,7 +116,7 @@ fn purge_key(attempt: &mut Attempt<'_>, key: KeyId, before: Timestamp) -> Result
         Ok(None) | Err(ReadError::Tampered { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    if ended_at(&stored.family).is_none_or(|ended| ended > before) {
+    if !has_ended(&stored.family, before) {
         return Ok(false);
     }
     stored.delete(&mut attempt.changeset);
@@ -114,7 +154,7 @@ mod tests {
     use crate::id::OwnerId;
     use crate::keyring::Keyring;
     use crate::limit::{Quota, Refill};
-    use crate::manager::{KeyManager, NewKey};
+    use crate::manager::NewKey;
     use crate::store::Changeset;
     use crate::store::memory::MemoryStore;
 
@@ -143,6 +183,9 @@ mod tests {
         assert_eq!(stored(left).map(|stored| stored.record), Some(expected.clone()));
         root().revoke(gone).unwrap();
         clock.advance(Duration::from_secs(1)).unwrap();
+        assert_eq!(keys.purgeable(Duration::ZERO, None, 10).unwrap(), [gone]);
+        assert!(keys.purgeable(Duration::ZERO, Some(gone), 10).unwrap().is_empty());
+        assert!(keys.purgeable(Duration::from_secs(2), None, 10).unwrap().is_empty());
         assert_eq!(root().purge(Duration::ZERO).unwrap().purged, 1);
         assert!(stored(gone).is_none());
         assert_eq!(stored(left).map(|stored| stored.record), Some(expected));

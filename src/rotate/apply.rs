@@ -252,3 +252,30 @@ pub(super) fn repeated<T>(
     }
     Ok(None)
 }
+
+/// The same for several things in one commit; where that cannot be had, in halves, so that one which is always in somebody's
+/// way keeps no other waiting. Tells what is done, and `alone` of each that cannot be had even by itself.
+pub(super) fn each_at_last<T, D>(
+    records: &Records,
+    things: &[T],
+    work: &mut impl FnMut(&[T]) -> Result<Option<Vec<D>>, ManageError>,
+    alone: &mut impl FnMut(&T) -> Option<D>,
+) -> Result<Vec<D>, StoreError> {
+    if let Some(done) = repeated(|| work(things))? {
+        return Ok(done);
+    }
+    // Under a head that cannot be believed, nothing can be had, and it is nobody's fault.
+    if records.head().is_err() {
+        return Ok(Vec::new());
+    }
+    match things {
+        [] => Ok(Vec::new()),
+        [one] => Ok(alone(one).into_iter().collect()),
+        _ => {
+            let (first, rest) = things.split_at(things.len() / 2);
+            let mut done = each_at_last(records, first, work, alone)?;
+            done.extend(each_at_last(records, rest, work, alone)?);
+            Ok(done)
+        }
+    }
+}

@@ -7,20 +7,21 @@ use crate::id::{KeyId, VersionNo};
 use crate::lifecycle;
 use crate::outbox::Committed;
 use crate::records::Records;
-use crate::rotate::apply::{commit_as_of, repeated};
+use crate::rotate::apply::{commit_as_of, each_at_last};
 use crate::rotate::lookup::Lookup;
 use crate::rotate::plan::family;
 use crate::store::{Changeset, StoreError};
 use crate::time::Timestamp;
 
-/// Records the first uses of these versions in one commit, as of `t`. Returns those of which nothing is left to be
-/// recorded; the others wait, because their owner is suspended or a row cannot be believed.
+/// Records the first uses of these versions in one commit, as of `t`, or in as few as can be had where one of them is in the
+/// way. Returns those of which nothing is left to be recorded; the others wait, because their owner is suspended, a row
+/// cannot be believed, or others keep changing their key.
 pub(crate) fn record_first_uses(
     records: &Records,
     used: &[(KeyId, VersionNo)],
     t: Timestamp,
 ) -> Result<Vec<(KeyId, VersionNo)>, StoreError> {
-    Ok(repeated(|| record(records, used, t))?.unwrap_or_default())
+    each_at_last(records, used, &mut |used: &[_]| record(records, used, t), &mut |_| None)
 }
 
 /// One attempt; `None` where somebody was in the way.

@@ -8,20 +8,24 @@ use crate::imported::Upgrade;
 use crate::lifecycle;
 use crate::outbox::Committed;
 use crate::records::Records;
-use crate::rotate::apply::{commit_as_of, repeated};
+use crate::rotate::apply::{commit_as_of, each_at_last};
 use crate::rotate::plan::family;
 use crate::store::{Changeset, StoreError};
 use crate::time::Timestamp;
 
-/// Records these upgrades in one commit, as of `t`. Returns those of which nothing is left to be done; what cannot be
-/// believed, or whom others keep changing, is left out.
+/// Records these upgrades in one commit, as of `t`, or in as few as can be had where one of them is in the way. Returns those
+/// for which nothing has to wait: also what cannot be believed, and a key that others keep changing, which its next use
+/// offers again. Until then it counts among the unseen.
 pub(crate) fn record_upgrades(
     records: &Records,
     learned: &[((KeyId, VersionNo), Upgrade)],
     t: Timestamp,
 ) -> Result<Vec<(KeyId, VersionNo)>, StoreError> {
-    let done = repeated(|| record(records, learned, t).map(|done| done.then_some(())))?;
-    Ok(done.map(|()| learned.iter().map(|(version, _)| *version).collect()).unwrap_or_default())
+    let mut work = |learned: &[((KeyId, VersionNo), Upgrade)]| {
+        let done = record(records, learned, t)?;
+        Ok(done.then(|| learned.iter().map(|(version, _)| *version).collect()))
+    };
+    each_at_last(records, learned, &mut work, &mut |(version, _)| Some(*version))
 }
 
 /// One attempt; `false` where somebody was in the way.

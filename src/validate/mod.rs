@@ -196,7 +196,9 @@ impl Validator {
     /// Whether the token is valid now.
     ///
     /// # Errors
-    /// [`Denial`], which is an answer: what may be told to the client is its [`Denial::class`].
+    /// [`Denial`], which is an answer: what may be told to the client is its [`Denial::class`]. While the store cannot be
+    /// reached, other text of up to 512 bytes than tokens of this library is *unavailable*, too: it may be a key that
+    /// another process has imported a moment ago.
     ///
     /// # Timing
     /// Text that has not the form of a token is refused by that, unless keys of other systems were imported; whether

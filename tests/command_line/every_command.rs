@@ -390,7 +390,13 @@ fn what_is_over_is_cleaned_up_and_a_backup_brings_nothing_revoked_back() {
     let backup = stage.json(&["backup", "copy.db"]);
     assert_eq!((stage.mode("copy.db"), fields(&backup)), (0o600, BTreeSet::from(["backup", "anchor"])));
     stage.run(&["backup", "copy.db"]).failed(3, "copy.db");
-    assert_eq!(stage.json(&["cleanup", "--older-than", "0s", "--yes"])["purged"], 1);
+    let dry = stage.json(&["cleanup", "--older-than", "0s", "--dry-run"]);
+    assert_eq!(dry, serde_json::json!({ "dry_run": true, "purged": 1, "keys": [gone] }));
+    assert!(stage.run(&["cleanup", "--older-than", "0s", "--dry-run"]).out.contains(&gone));
+    assert_eq!(stage.json(&["cleanup", "--older-than", "90d", "--dry-run"])["purged"], 0);
+    assert_eq!(stage.json(&["show", &gone])["key"]["status"], "revoked", "a dry run removes nothing");
+    let cleaned = stage.json(&["cleanup", "--older-than", "0s", "--yes"]);
+    assert_eq!(cleaned, serde_json::json!({ "dry_run": false, "purged": 1, "keys": [] }));
     stage.json(&["revoke", &key, "--yes"]);
     let (late, _) = stage.issue(&[]);
     let restored = stage.json(&["restore", "copy.db", "--yes", "--reason", "a test"]);
@@ -528,8 +534,51 @@ fn keys_of_another_system_are_imported_and_validate() {
     let left = stage.json(&["import", "--remaining"]);
     assert_eq!(left["remaining"], 3, "{left}");
     import(&[]).refused(2, "from where?");
+    import(&["--csv", "."]).refused(3, "directory");
     import(&["--csv", "none.csv"]).refused(3, "cannot be read");
     import(&["--csv", "keys.csv", "--column", "odd=strange"]).refused(2, "nothing that a column says");
+}
+
+/// Of a digest nobody can tell how strong its token is, until that is used; then it is as `--weak` said.
+#[test]
+fn a_weak_token_of_which_only_the_digest_came_is_flagged_rotated_or_refused_once_it_is_used() {
+    let stage = Stage::new();
+    for (weak, token) in
+        [("flag", "acme-ci-password-a"), ("rotate", "acme-ci-password-b"), ("refuse", "acme-ci-password-c")]
+    {
+        let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::write(stage.path("keys.csv"), format!("key_hash,name\n{hex},{weak}\n")).unwrap();
+        let done = stage.json(&["import", "--csv", "keys.csv", "--owner", "clients", "--weak", weak]);
+        assert_eq!(
+            (&done["imported"], &done["unknown_strength"], &done["weak"]),
+            (&1.into(), &1.into(), &0.into())
+        );
+        let found = stage.json(&["list", "--name", weak]);
+        let strength = |key: &Value| key["versions"][0]["imported"]["strength"].clone();
+        assert_eq!(strength(&found["keys"][0]), "unknown", "{found}");
+        // The first use is granted, whatever is learned of it.
+        stage.json_with(&["validate"], token);
+        let after = stage.json(&["list", "--name", weak])["keys"][0].clone();
+        assert_eq!(strength(&after), "weak", "{after}");
+        let rotates = after["rotates"].as_bool().unwrap();
+        let again = stage.run_with(&["validate", "--json"], token);
+        match weak {
+            "flag" => assert_eq!((again.json(0)["successor"].is_null(), rotates), (true, false)),
+            "rotate" => {
+                assert!(rotates);
+                stage.json(&["tick"]);
+                assert!(stage.json_with(&["validate"], token)["successor"].is_object());
+            }
+            _ => assert_eq!((&again.json(1)["reason"], rotates), (&"revoked".into(), false)),
+        }
+    }
+    let left = stage.json(&["import", "--remaining"]);
+    assert_eq!(
+        (&left["remaining"], &left["weak"], &left["over"]),
+        (&2.into(), &2.into(), &1.into()),
+        "{left}"
+    );
 }
 
 #[test]
@@ -554,7 +603,9 @@ fn completions_are_made_for_each_shell() {
         let script = stage.run(&["completions", shell]).out;
         assert!(script.contains("compromised") && script.contains("master-key"), "{shell}");
     }
-    assert!(text(&stage.json(&["completions", "bash"])["script"]).contains("compromised"));
+    let script = text(&stage.json(&["completions", "bash"])["script"]);
+    std::fs::write(stage.path("script"), script).unwrap();
+    assert!(stage.program("bash").args(["-n", "script"]).status().unwrap().success());
 }
 
 /// Each command of the help, with those of its groups.
@@ -570,7 +621,7 @@ pub(crate) fn commands(stage: &Stage, path: &[&str]) -> Vec<String> {
         .map(str::to_owned)
         .collect();
     if names.is_empty() {
-        assert!(help.out.contains("Example") || !path.last().unwrap().starts_with("show"), "{path:?}");
+        assert!(help.out.contains(&format!("  keyrota {}", path.join(" "))), "{path:?} has no example");
         return vec![path.join(" ")];
     }
     names.iter().flat_map(|name| commands(stage, &[path, &[name.as_str()]].concat())).collect()

@@ -1,5 +1,6 @@
 //! The commands of the README and the guide, run as they are pasted.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -63,4 +64,72 @@ fn the_guide_s_table_has_every_command() {
     let mut there = crate::every_command::commands(&Stage::bare(), &[]);
     there.sort();
     assert_eq!(named, there);
+}
+
+/// The names of the outermost object of a shape such as `{"a", "b": [{"c"} …]}`, and whether there may be others.
+fn outermost(shape: &str) -> (BTreeSet<String>, bool) {
+    let (mut names, mut depth, mut is_open) = (BTreeSet::new(), 0, false);
+    let mut rest = shape.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '{' | '[' => depth += 1,
+            '}' | ']' if depth == 1 => break,
+            '}' | ']' => depth -= 1,
+            '…' => is_open |= depth == 1,
+            '"' => {
+                let name: String = rest.by_ref().take_while(|c| *c != '"').collect();
+                if depth == 1 {
+                    names.insert(name);
+                }
+            }
+            _ => {}
+        }
+    }
+    (names, is_open)
+}
+
+/// What the chapter says of a command's JSON is what the command answers.
+#[test]
+fn the_guide_tells_the_fields_of_each_answer() {
+    let chapter = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/command_line.md"));
+    let chapter = chapter.unwrap();
+    let table = chapter.split("# Commands and their JSON").nth(1).unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let rows: BTreeMap<&str, &str> = rows.collect();
+    let template = Stage::new();
+    let (key, token) = template.issue(&["--scope", "a:b"]);
+    template.json(&["rotate", &key]);
+    template.json(&["backup", "backup.db"]);
+    fs::write(template.path("tokens"), "7Fh2kQ9zXw4VbN8mT3cYpL6r").unwrap();
+    let mut compared = Vec::new();
+    for (name, arguments) in crate::troubles::each_command(&template, &key) {
+        let stage = Stage::bare();
+        for file in ["keys.db", "master.key", "backup.db", "tokens"] {
+            fs::copy(template.path(file), stage.path(file)).unwrap();
+        }
+        let mut arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        arguments.push("--json");
+        if name == "audit export" {
+            arguments.extend(["--out", "log"]);
+        }
+        let answer = stage.run_with(&arguments, &token);
+        let mut said = rows[name];
+        let mut more = None;
+        while let Some(other) = said.strip_prefix("as `") {
+            let (other, with) = other.split_once('`').unwrap();
+            more = more.or(with.split_once("with ").map(|(_, with)| with));
+            said = rows[other];
+        }
+        if answer.code != 0 || !said.starts_with("`{") {
+            continue;
+        }
+        let (mut names, is_open) = outermost(said.trim_start_matches('`'));
+        names.extend(more.into_iter().flat_map(|more| more.split('"').skip(1).step_by(2)).map(str::to_owned));
+        let value: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
+        let there: BTreeSet<_> = value.as_object().unwrap().keys().cloned().collect();
+        let is_told = if is_open { names.is_subset(&there) } else { names == there };
+        assert!(is_told, "{name}: told {names:?}, there {there:?}");
+        compared.push(name);
+    }
+    assert!(compared.len() >= 33, "{} {compared:?}", compared.len());
 }

@@ -10,6 +10,7 @@
 
 mod every_command;
 mod guide;
+mod killed;
 mod stage;
 #[cfg(target_os = "linux")]
 mod terminal;

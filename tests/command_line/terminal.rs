@@ -85,6 +85,74 @@ fn what_cannot_be_undone_is_asked_for() {
     assert_eq!(stage.run_with(&["validate", "--json"], &token).json(1)["reason"], "revoked");
 }
 
+/// Each of them: the question says what would be done, and whoever says no has done nothing.
+#[test]
+fn each_command_that_cannot_be_undone_asks_and_takes_no_for_an_answer() {
+    let (stage, keys) = Stage::with_due_keys(&["one", "two"]);
+    let (key, token) = &keys[0];
+    stage.json(&["tick"]);
+    stage.json(&["backup", "backup.db"]);
+    stage.json(&["master-key", "rotate"]);
+    let before = (stage.json(&["show", key]), stage.json(&["audit", "verify"])["anchor"].clone());
+    for (command, question) in [
+        (format!("revoke {key}"), "Revoke \"one\" of ada"),
+        (format!("revoke {key} --version 1"), "Revoke v1 of \"one\""),
+        (format!("replace {key} --token-out new"), "Replace \"one\""),
+        (format!("deprecate {key}"), "run out, without a successor"),
+        (format!("cancel {key}"), "End the successor of \"one\""),
+        (format!("rotate {key} --supersede --token-out new"), "end what is still in its grace"),
+        (format!("rollback {key} --compromised"), "revoke its newest version"),
+        ("compromised --fingerprint fp_0123456789abcdef".to_owned(), "Revoke the version that this names"),
+        ("owner suspend ada".to_owned(), "Deny all keys of ada"),
+        ("owner revoke-all ada".to_owned(), "Revoke all keys that ada holds"),
+        ("tick --confirm-clock".to_owned(), "Is it 20"),
+        ("cleanup --older-than 36h".to_owned(), "over for 1d 12h"),
+        ("restore backup.db".to_owned(), "in the place of"),
+        ("notifications drop ops ntf_0000000000000000000000".to_owned(), "never told"),
+        ("master-key rotate --retire 2".to_owned(), "Take g2 out of"),
+    ] {
+        let mut session = at_terminal(&stage, 120, &command);
+        let asked = session.exp_string("[y/N]").unwrap();
+        assert!(asked.contains(question), "{command}: {asked}");
+        session.send_line("n").unwrap();
+        assert!(written(session).contains("nothing was done"), "{command}");
+    }
+    assert!(!stage.path("new").exists());
+    assert_eq!((stage.json(&["show", key]), stage.json(&["audit", "verify"])["anchor"].clone()), before);
+    assert!(stage.json(&["master-key", "status"])["generations"].as_array().unwrap().len() == 2);
+    stage.json_with(&["validate"], token);
+    // And with --yes nobody is asked.
+    let told = written(at_terminal(&stage, 120, &format!("revoke {key} --yes")));
+    assert!(told.contains("revoked") && !told.contains("[y/N]"), "{told}");
+}
+
+/// Bars where it is known how much there is to do; in a pipe and beside JSON there is nothing.
+#[test]
+fn what_takes_long_shows_how_far_it_is_on_a_terminal_only() {
+    let stage = Stage::new();
+    let digest = |n: usize| ring::digest::digest(&ring::digest::SHA256, format!("token {n}").as_bytes());
+    let hex = |n| digest(n).as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let lines: String = (0..1_500).map(|n| format!("{},{}\n", hex(n), n / 5)).collect();
+    std::fs::write(stage.path("keys.csv"), format!("key_hash,owner\n{lines}")).unwrap();
+    let told = written(at_terminal(&stage, 100, "import --csv keys.csv --dry-run"));
+    assert!(
+        told.contains("checking [###") && told.contains("100 %") && !told.contains("importing"),
+        "{told}"
+    );
+    let told = written(at_terminal(&stage, 100, "import --csv keys.csv"));
+    assert!(told.contains("checking [###") && told.contains("importing [###"), "{told}");
+    let last = told.rsplit("\u{1b}[K").next().unwrap();
+    assert!(last.contains("1500 imported") && !last.contains('['), "a bar is wiped away: {last:?}");
+    let told = written(at_terminal(&stage, 100, "backup one.db"));
+    assert!(told.contains("copying [") && told.contains("] 100 %"), "{told}");
+    for quiet in ["import --csv keys.csv --dry-run --json", "backup two.db --json", "tick --json"] {
+        let told = written(at_terminal(&stage, 100, quiet));
+        assert!(serde_json::from_str::<serde_json::Value>(told.trim()).is_ok(), "{quiet}: {told}");
+    }
+    let piped = stage.run(&["backup", "three.db"]);
+    assert_eq!((piped.code, piped.err.as_str()), (0, ""));
+}
+
 #[test]
 fn a_token_that_is_typed_is_not_shown() {
     let stage = Stage::new();

@@ -108,6 +108,48 @@ fn a_full_disk_is_told_and_leaves_what_was_there() {
     }
 }
 
+/// A pipe is read once; what is to be checked first is read twice.
+#[test]
+fn a_pipe_is_imported_where_nothing_is_checked_before() {
+    let stage = Stage::new();
+    let csv = format!("key_hash\n{}\n", "8607d7a64164f14dc0555be7d408ce12559b51e9514d4814b714f6a9a482262e");
+    let import = ["import", "--csv", "/dev/stdin", "--owner", "clients"];
+    stage.run_with(&import, &csv).failed(3, "a pipe cannot be read twice");
+    assert_eq!(stage.json_with(&[&import[..], &["--skip-bad-lines"]].concat(), &csv)["imported"], 1);
+    stage.json_with(&["validate"], "sk_live_7Fh2kQ9zXw4VbN8mT3cYpL6r");
+}
+
+/// An import that meets a full disk says under which request it goes on, also where none was given.
+#[test]
+fn an_import_on_a_full_disk_goes_on_where_it_was() {
+    let stage = Stage::new();
+    let hex = |n: usize| format!("{:064x}", n + 1);
+    let lines: String = (0..2_500).map(|n| format!("{},{}\n", hex(n), n / 5)).collect();
+    fs::write(stage.path("keys.csv"), format!("key_hash,owner\n{lines}")).unwrap();
+    let mut command = "import --csv keys.csv --json".to_owned();
+    let (mut request, mut before) = (String::new(), 0);
+    for kib in [800, 1_600] {
+        let stopped = with_small_files(&stage, kib, &command);
+        assert_eq!(stopped.code, 3, "{kib}: {stopped:?}");
+        let report: serde_json::Value = serde_json::from_str(&stopped.out).unwrap();
+        before += report["imported"].as_u64().unwrap();
+        let error: serde_json::Value = serde_json::from_str(&stopped.err).unwrap();
+        assert_eq!(error["exit_code"], 3);
+        let told = text(&error["error"]);
+        let named = told.split_whitespace().skip_while(|word| *word != "--request").nth(1).unwrap();
+        assert!(request.is_empty() || request == named, "{told}");
+        request = named.to_owned();
+        command = format!("import --csv keys.csv --json --request {request}");
+    }
+    assert!(before < 2_500, "{before}");
+    let report = stage.json(&["import", "--csv", "keys.csv", "--request", &request]);
+    let count = |name: &str| report[name].as_u64().unwrap();
+    // A batch whose outcome was not known may be there.
+    assert!(count("before") >= before && count("before") + count("imported") == 2_500, "{before}: {report}");
+    assert_eq!(stage.json(&["import", "--remaining"])["remaining"], 2_500);
+    assert_eq!(stage.json(&["doctor"])["healthy"], true);
+}
+
 /// The token of an act whose answer was lost is to be had again, as the message says.
 #[test]
 fn a_token_that_could_not_be_written_can_be_had_again() {
@@ -169,6 +211,222 @@ fn a_token_on_the_command_line_is_refused_and_not_repeated() {
     assert_eq!(stage.json(&["show", &key])["key"]["versions"].as_array().unwrap().len(), 1);
 }
 
+/// What another system made does not look like a token of this one: it is not repeated either.
+#[test]
+fn a_token_of_another_system_that_is_one_argument_too_many_is_not_repeated() {
+    let stage = Stage::new();
+    let token = "sk_live_7Fh2kQ9zXw4VbN8mT3cYpL6r";
+    for command in [
+        &["validate", token][..],
+        &["find", token, "--json"],
+        &["compromised", token, "--yes"],
+        &["claim", token],
+        &["import", "--env", "API_KEYS", token],
+        &[token],
+    ] {
+        let answer = stage.run(command);
+        answer.refused(2, "rotate its key");
+        assert!(!answer.err.contains("7Fh2kQ9z"), "{command:?}: {answer:?}");
+    }
+    stage.run(&["validate", "--scopes"]).refused(2, "--scope");
+    stage.run(&["lisst"]).refused(2, "list");
+}
+
+/// Nothing is lost with an answer that nobody reads where the file holds the token.
+#[test]
+fn a_token_in_its_file_stays_there_also_where_nobody_reads_the_answer() {
+    let stage = Stage::new();
+    let issue = ["issue", "--owner", "ada", "--name", "ci", "--token-out", "token"];
+    let mut child = stage.command(&issue).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let unread = Answer::from(child.wait_with_output().unwrap());
+    assert_eq!((unread.code, unread.err.as_str()), (0, ""));
+    stage.json_with(&["validate"], &stage.read("token"));
+    if cfg!(target_os = "linux") {
+        let key = text(&stage.json(&["list"])["keys"][0]["key_id"]);
+        let full = Stdio::from(OpenOptions::new().write(true).open("/dev/full").unwrap());
+        let rotated =
+            stage.command(&["rotate", &key, "--token-out", "second"]).stdout(full).output().unwrap();
+        Answer::from(rotated).failed(3, "the output could not be written");
+        stage.json_with(&["validate"], &stage.read("second"));
+    }
+}
+
+/// A successor that somebody may have claimed ends with it.
+#[test]
+fn a_rotation_that_has_begun_is_cancelled_after_a_question_only() {
+    let (stage, keys) = Stage::with_due_keys(&["one"]);
+    stage.json(&["tick"]);
+    stage.run(&["cancel", &keys[0].0]).failed(2, "--yes");
+    assert_eq!(stage.json(&["waiting"])["waiting"].as_array().unwrap().len(), 1);
+    stage.json(&["cancel", &keys[0].0, "--yes"]);
+    assert_eq!(stage.json(&["waiting"])["waiting"], serde_json::json!([]));
+}
+
+/// Each command with as little as it can be called with; `#` is a key.
+pub(crate) const LEAST: &[(&str, &[&str])] = &[
+    ("init", &[]),
+    ("issue", &["--owner", "ada", "--name", "ci"]),
+    ("validate", &[]),
+    ("list", &[]),
+    ("show", &["#"]),
+    ("edit", &["#", "--name", "x"]),
+    ("rotate", &["#"]),
+    ("claim", &[]),
+    ("waiting", &[]),
+    ("schedule", &["#", "--at", "tomorrow"]),
+    ("cancel", &["#"]),
+    ("deprecate", &["#", "--yes"]),
+    ("rollback", &["#"]),
+    ("revoke", &["#", "--yes"]),
+    ("replace", &["#", "--yes"]),
+    ("compromised", &["--yes"]),
+    ("find", &[]),
+    ("owner suspend", &["ada", "--yes"]),
+    ("owner resume", &["ada"]),
+    ("owner revoke-all", &["ada", "--yes"]),
+    ("owner show", &["ada"]),
+    ("owner list", &[]),
+    ("owner set", &["ada", "--limit", "3"]),
+    ("role list", &[]),
+    ("role set", &["r", "--scope", "a:b"]),
+    ("policy show", &[]),
+    ("policy set", &["--overlap", "1h"]),
+    ("tick", &[]),
+    ("plan", &[]),
+    ("simulate", &[]),
+    ("audit query", &[]),
+    ("audit export", &[]),
+    ("audit verify", &[]),
+    ("usage", &[]),
+    ("stale", &[]),
+    ("compliance", &[]),
+    ("import", &["--tokens", "tokens", "--owner", "ada"]),
+    ("notifications list", &["ops"]),
+    ("notifications retry", &["ops", "ntf_0000000000000000000000"]),
+    ("notifications drop", &["ops", "ntf_0000000000000000000000", "--yes"]),
+    ("cleanup", &["--yes"]),
+    ("backup", &["copy.db"]),
+    ("restore", &["backup.db", "--yes"]),
+    ("master-key status", &[]),
+    ("master-key rotate", &[]),
+    ("doctor", &[]),
+    ("completions", &["bash"]),
+];
+
+/// Every command, as it stands above.
+pub(crate) fn each_command(stage: &Stage, key: &str) -> Vec<(&'static str, Vec<String>)> {
+    let mut named: Vec<_> = LEAST.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let mut there = crate::every_command::commands(stage, &[]);
+    named.sort();
+    there.sort();
+    assert_eq!(named, there, "all commands are here");
+    let whole = |(name, least): &(&'static str, &[&str])| {
+        let words = name.split(' ').chain(least.iter().copied());
+        (*name, words.map(|word| if word == "#" { key } else { word }.to_owned()).collect())
+    };
+    LEAST.iter().map(whole).collect()
+}
+
+#[test]
+fn every_command_says_that_there_is_no_master_key_or_no_database() {
+    let stage = Stage::new();
+    let (key, token) = stage.issue(&[]);
+    stage.json(&["backup", "backup.db"]);
+    fs::write(stage.path("tokens"), "7Fh2kQ9zXw4VbN8mT3cYpL6r").unwrap();
+    let run = |arguments: &[String], missing: &str| {
+        let mut command = stage.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        match missing {
+            "master key" => command.env_remove("KEYROTA_MASTER_KEY_FILE"),
+            _ => command.env("KEYROTA_DB", stage.path("none.db")),
+        };
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(std::io::Write::write_all(&mut child.stdin.take().unwrap(), token.as_bytes()));
+        Answer::from(child.wait_with_output().unwrap())
+    };
+    for (name, arguments) in each_command(&stage, &key) {
+        for missing in ["master key", "database"] {
+            let is_free = match name {
+                "simulate" | "completions" => true,
+                // They make one.
+                "init" | "restore" => missing == "database",
+                _ => false,
+            };
+            if is_free {
+                continue;
+            }
+            let answer = run(&arguments, missing);
+            let said = format!("{}{}", answer.out, answer.err);
+            if (name, missing) == ("master-key rotate", "master key") {
+                answer.failed(2, "--master-key-file");
+                continue;
+            }
+            assert_eq!(answer.code, 3, "{name} without {missing}: {answer:?}");
+            let expected = if missing == "database" { "keyrota init" } else { "no master key" };
+            assert!(said.contains(expected), "{name} without {missing}: {answer:?}");
+            assert!(!said.contains("panicked") && !said.contains(&token), "{name}: {answer:?}");
+        }
+    }
+    assert!(!stage.path("none.db").exists() && !stage.path("copy.db").exists());
+    stage.json_with(&["validate"], &token);
+}
+
+/// Writers say that they waited in vain; readers do not wait.
+#[test]
+fn every_command_on_a_locked_database_is_done_or_says_that_it_is_busy() {
+    let stage = Stage::new();
+    let (key, token) = stage.issue(&[]);
+    stage.json(&["backup", "backup.db"]);
+    fs::write(stage.path("tokens"), "7Fh2kQ9zXw4VbN8mT3cYpL6r").unwrap();
+    let shell = rusqlite::Connection::open(stage.path("keys.db")).unwrap();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let readers = [
+        "list",
+        "show",
+        "waiting",
+        "find",
+        "owner show",
+        "owner list",
+        "role list",
+        "policy show",
+        "plan",
+        "simulate",
+        "audit query",
+        "audit export",
+        "audit verify",
+        "usage",
+        "stale",
+        "compliance",
+        "notifications list",
+        "backup",
+        "master-key status",
+        "doctor",
+        "completions",
+    ];
+    for (name, mut arguments) in each_command(&stage, &key) {
+        // Its file is another matter.
+        if name == "master-key rotate" {
+            continue;
+        }
+        arguments.extend(["--wait".to_owned(), "30ms".to_owned()]);
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let answer = stage.run_with(&arguments, &token);
+        if readers.contains(&name) {
+            assert_eq!(answer.code, 0, "{name}: {answer:?}");
+        } else if answer.code != 0 {
+            let is_denied = answer.code == 1 && !answer.err.contains("busy");
+            assert!(answer.code == 3 && answer.err.contains("busy") || is_denied, "{name}: {answer:?}");
+        }
+        assert!(!answer.err.contains("panicked"), "{name}: {answer:?}");
+    }
+    shell.execute_batch("ROLLBACK").unwrap();
+    drop(shell);
+    stage.json_with(&["validate"], &token);
+    assert_eq!(stage.json(&["show", &key])["key"]["versions"].as_array().unwrap().len(), 1);
+    assert_eq!(stage.json(&["list"])["keys"].as_array().unwrap().len(), 1);
+}
+
 /// Tokens show where they are asked for, and nowhere else: not in files, lists, logs or errors.
 #[test]
 fn no_token_shows_where_it_was_not_asked_for() {
@@ -224,6 +482,7 @@ fn what_cannot_be_undone_asks_or_is_told_yes() {
         &["owner", "revoke-all", "ada"],
         &["cleanup"],
         &["restore", "keys.db"],
+        &["tick", "--confirm-clock"],
         &["notifications", "drop", "ops", "ntf_0000000000000000000000"],
     ] {
         stage.run(command).failed(2, "--yes");
@@ -277,6 +536,8 @@ fn a_tick_with_a_clock_that_jumped_is_denied_until_it_is_confirmed() {
     assert_eq!(denied.code, 1, "{denied:?}");
     assert!(denied.err.contains("--confirm-clock"), "{denied:?}");
     assert_eq!(stage.run(&["doctor"]).code, 3);
-    assert_eq!(stage.json(&["tick", "--confirm-clock"])["clock"], "steady");
+    stage.run(&["tick", "--confirm-clock"]).failed(2, "--yes");
+    assert_eq!(stage.run(&["tick"]).code, 1, "nothing was confirmed");
+    assert_eq!(stage.json(&["tick", "--confirm-clock", "--yes"])["clock"], "steady");
     stage.json(&["tick"]);
 }

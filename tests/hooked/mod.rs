@@ -3,7 +3,7 @@
 #![allow(dead_code, clippy::unwrap_used, reason = "each test file uses its part, and fails by panicking")]
 
 #[path = "../delegating/mod.rs"]
-mod delegating;
+pub(crate) mod delegating;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;

@@ -270,3 +270,51 @@ fn while_management_is_off_nothing_is_imported() {
         assert_eq!(bed.denial(&foreign(1)), Some(DenialReason::Unknown));
     });
 }
+
+/// A request id that has no room for the number of the last batch would stop an import half-way, for good.
+#[test]
+fn a_request_id_without_room_for_all_batches_is_refused_before_the_first() {
+    on_both_stores(|bed| {
+        let import = |id: usize| {
+            let act = bed.root().request("r".repeat(id));
+            act.import(Import::from(csv(&[line(&foreign(id))])))
+        };
+        let longest = keyrota::RequestId::MAX_BYTES - "#18446744073709551615".len();
+        assert_eq!(import(longest).unwrap().imported, 1);
+        let before = bed.store.head().unwrap();
+        let refused = import(longest + 1).unwrap_err();
+        assert!(matches!(refused, ImportError::Stopped { source: ManageError::Text(_), .. }), "{refused}");
+        assert_eq!(bed.store.head().unwrap(), before);
+    });
+}
+
+/// Also if the caller gave none: the id of a batch would be of no use.
+#[test]
+fn an_import_whose_outcome_is_open_names_the_request_under_which_it_goes_on() {
+    for (given, fate) in [
+        (Some("move-1"), Fate::UnknownAndLost),
+        (None, Fate::UnknownAndLost),
+        (None, Fate::UnknownAndDurable),
+    ] {
+        let store = Hooked::new();
+        let keys = KeyManager::open(Arc::clone(&store), keyring()).unwrap();
+        let act = |request: Option<&str>| {
+            let act = keys.by(Actor::operator("root"));
+            request.into_iter().fold(act, |act, id| act.request(id))
+        };
+        let import = Import::from(csv(&many(1_010))).each_line(|line| {
+            if line.line == 2 {
+                store.fate(&[fate]);
+            }
+        });
+        let stopped = act(given).import(import).unwrap_err();
+        let ImportError::Stopped { source: ManageError::OutcomeUnknown { request, .. }, .. } = stopped else {
+            panic!("{stopped}")
+        };
+        assert!(given.is_none_or(|given| given == request.as_str()), "{request}");
+        let written = if fate == Fate::UnknownAndDurable { 1_010 } else { 1_000 };
+        let report = act(Some(request.as_str())).import(Import::from(csv(&many(1_010)))).unwrap();
+        assert_eq!((report.before, report.imported, report.skipped), (written, 1_010 - written, 0));
+        assert_eq!(keys.imported().unwrap().remaining, 1_010);
+    }
+}

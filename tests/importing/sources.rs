@@ -62,6 +62,18 @@ fn csv_is_read_with_quotes_and_any_of_three_separators() {
     }
 }
 
+/// As people write them, not as RFC 4180 has them: no line takes the next one with it.
+#[test]
+fn a_quote_within_a_cell_is_a_character_like_others() {
+    let bed = bed();
+    let hash = |n: usize| kept(DigestForm::Sha256, &foreign(n));
+    let text =
+        format!("name,key_hash\nthe 5\" disk,{}\n \"a, b\",{}\nc\"d\",{}\n", hash(1), hash(2), hash(3));
+    let (keys, report) = read(&bed, ImportSource::csv(Cursor::new(text)));
+    let names: Vec<_> = keys.iter().map(|key| key.name.as_str().to_owned()).collect();
+    assert_eq!((names, report.skipped), (vec!["the 5\" disk".into(), "a, b".into(), "c\"d\"".into()], 0));
+}
+
 #[test]
 fn what_is_no_table_is_told_and_does_no_harm() {
     let bed = bed();
@@ -192,6 +204,68 @@ fn a_table_of_an_sqlite_database_is_read_and_left_as_it_was() {
         assert!(matches!(ImportSource::sqlite(&path, missing), Err(SourceError::Table(_))), "{missing}");
     }
     assert!(matches!(ImportSource::sqlite(folder.path().join("none.db"), "x"), Err(SourceError::Table(_))));
+}
+
+/// Tables whose rows have no row id, or one that a column hides: each row is read once, in more than one go.
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_table_without_row_ids_is_read_by_its_primary_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    let tables = [
+        ("by_hash", "key_hash PRIMARY KEY, label TEXT", "WITHOUT ROWID"),
+        ("by_two", "key_hash, label TEXT, PRIMARY KEY (label, key_hash)", "WITHOUT ROWID"),
+        (
+            "by_case",
+            "key_hash, label TEXT COLLATE NOCASE, PRIMARY KEY (label COLLATE BINARY)",
+            "WITHOUT ROWID",
+        ),
+        ("hidden", "key_hash, label TEXT, rowid TEXT DEFAULT 'same', OID TEXT", ""),
+    ];
+    for (name, columns, how) in tables {
+        old.execute_batch(&format!("CREATE TABLE {name} ({columns}) {how}; BEGIN")).unwrap();
+        for n in 0..1_205_usize {
+            // But for the first, pairs of labels that differ in case: a chunk ends within one.
+            let case = if n % 2 == 0 { "A" } else { "a" };
+            let label = if n == 0 { "first".to_owned() } else { format!("row {} {case}", n.div_ceil(2)) };
+            let token = foreign(n);
+            let insert = format!("INSERT INTO {name} (key_hash, label) VALUES (?1, ?2)");
+            match n % 3 {
+                0 => old.execute(&insert, (sha256(token.as_bytes()), label)).unwrap(),
+                _ => old.execute(&insert, (kept(DigestForm::Sha256, &token), label)).unwrap(),
+            };
+        }
+        old.execute_batch("COMMIT").unwrap();
+        let bed = bed();
+        // Where all is checked first, it is read twice.
+        let import = Import::from(ImportSource::sqlite(&path, name).unwrap()).owner(owner("ada"));
+        let report = bed.root().import(import.raise_limits()).unwrap();
+        assert_eq!((report.lines, report.imported, report.skipped), (1_205, 1_205, 0), "{name}");
+        assert!((0..1_205).step_by(67).all(|n| bed.is_granted(&foreign(n))), "{name}");
+    }
+    old.execute_batch("CREATE TABLE none_left (rowid, _rowid_, oid, key_hash)").unwrap();
+    let refused = ImportSource::sqlite(&path, "none_left").unwrap_err().to_string();
+    assert!(refused.contains("hide its row ids; copy it"), "{refused}");
+}
+
+/// A cell that cannot be read must not look as if it said nothing: it may say that the key is revoked.
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_cell_of_a_table_that_is_no_text_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch("CREATE TABLE keys (key_hash, status, notes)").unwrap();
+    for (n, status) in [(1, "X'ff7265766f6b6564'"), (2, "'active'")] {
+        let hash = kept(DigestForm::Sha256, &foreign(n));
+        let row = format!("INSERT INTO keys VALUES ('{hash}', CAST({status} AS TEXT), CAST(X'ff' AS TEXT))");
+        old.execute_batch(&row).unwrap();
+    }
+    let bed = bed();
+    let (keys, report) = read(&bed, ImportSource::sqlite(&path, "keys").unwrap());
+    assert_eq!(lines_of(&report), [(1, LineProblem::Unreadable.to_string())]);
+    assert_eq!((keys.len(), bed.is_granted(&foreign(1))), (1, false), "notes are left out");
 }
 
 #[test]

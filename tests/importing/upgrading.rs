@@ -5,6 +5,7 @@ use keyrota::{
 };
 
 use crate::common::{HOUR, on_both_stores, owner};
+use crate::hooked::delegating::{Call, Delegating, Hooks, Turn};
 use crate::{csv, foreign, import, line, run};
 
 const WEAK: &str = "acme-ci-password";
@@ -181,4 +182,68 @@ fn an_upgrade_that_cannot_be_written_is_written_later() {
     assert!(keys.imported().unwrap().unseen.is_empty());
     let filter = keyrota::AuditFilter::all().kind(EventKind::VersionUpgraded);
     assert_eq!(keys.audit(&filter, 10).unwrap().len(), 1);
+}
+
+/// Another process, which changes one key whenever somebody is about to commit.
+#[derive(Default)]
+struct Restless {
+    keys: std::sync::Mutex<Option<(keyrota::KeyManager, keyrota::KeyId)>>,
+    acts: std::sync::atomic::AtomicU64,
+}
+
+impl Hooks for Restless {
+    fn before(&self, _: &dyn keyrota::KeyStore, call: Call<'_>) -> Turn {
+        if let (Call::Commit(_), Some((keys, key))) = (call, &*self.keys.lock().unwrap()) {
+            let n = self.acts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let edit = keyrota::EditKey::of(*key).name(format!("name {n}")).unwrap();
+            keys.by(keyrota::Actor::operator("root")).edit(edit).unwrap();
+        }
+        Turn::Go
+    }
+}
+
+#[test]
+fn a_key_that_others_keep_changing_keeps_no_other_upgrade_waiting() {
+    let inner = keyrota::MemoryStore::new();
+    let store = std::sync::Arc::new(Delegating::over(inner.clone(), Restless::default()));
+    let keys = keyrota::KeyManager::open(std::sync::Arc::clone(&store), crate::common::keyring()).unwrap();
+    let tokens: Vec<_> = (0..9).map(foreign).collect();
+    let lines: Vec<_> = tokens.iter().map(|token| line(token)).collect();
+    let mut imported = Vec::new();
+    run(&keys, Import::from(csv(&lines)), &mut imported);
+    let validator = keys.validator().unwrap();
+    assert!(tokens.iter().all(|token| validator.validate(token).is_ok()));
+    let other = keyrota::KeyManager::open(inner, crate::common::keyring()).unwrap();
+    *store.keys.lock().unwrap() = Some((other, imported[4]));
+    validator.flush().unwrap();
+    let unseen = || {
+        let versions = keys.imported_versions(None, 100).unwrap();
+        versions.iter().filter(|it| !it.secret.seen).map(|it| it.key).collect::<Vec<_>>()
+    };
+    assert_eq!(unseen(), [imported[4]]);
+    // It validates all the same, is reported as not seen, and its next use offers it again.
+    assert_eq!(keys.imported().unwrap().unseen, [(DigestForm::Sha256, 1)].into());
+    *store.keys.lock().unwrap() = None;
+    assert!(validator.validate(&tokens[4]).is_ok());
+    validator.flush().unwrap();
+    assert!(unseen().is_empty());
+    assert!(keys.check(None).unwrap().is_sound());
+}
+
+/// More tokens than there is room for what is learned of them.
+#[test]
+fn an_upgrade_that_finds_no_room_is_dropped_and_the_request_is_granted() {
+    const ROOM: usize = 4_096;
+    let keys = keyrota::KeyManager::open(keyrota::MemoryStore::new(), crate::common::keyring()).unwrap();
+    let tokens: Vec<_> = (0..ROOM + 54).map(foreign).collect();
+    let lines: Vec<_> = tokens.iter().map(|token| line(token)).collect();
+    run(&keys, Import::from(csv(&lines)).raise_limits(), &mut Vec::new());
+    let validator = keys.validator().unwrap();
+    let unseen = || keys.imported().unwrap().unseen.get(&DigestForm::Sha256).copied();
+    assert!(tokens.iter().all(|token| validator.validate(token).is_ok()));
+    validator.flush().unwrap();
+    assert_eq!(unseen(), Some(54));
+    assert!(tokens.iter().all(|token| validator.validate(token).is_ok()));
+    validator.flush().unwrap();
+    assert_eq!(unseen(), None, "what found no room is learned with a later use");
 }

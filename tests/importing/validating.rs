@@ -273,3 +273,30 @@ fn a_bed_without_imports_denies_what_is_no_token_as_ever() {
     bed.validator.close().unwrap();
     assert_eq!(bed.denial(&foreign(1)), Some(DenialReason::Unavailable(Unavailable::Closed)));
 }
+
+/// The digest of a token of this library's own form says nothing of the form: it is imported, and leads nowhere.
+#[test]
+fn a_token_of_this_library_s_own_form_never_validates_by_an_imported_digest() {
+    on_both_stores(|bed| {
+        let issued = bed.issue("ci");
+        let own = issued.token.expose();
+        // Of a store that is not this one.
+        let elsewhere = Bed::at(common::Place::memory(), common::at(common::START)).issue("ci");
+        let lines: Vec<_> = [own, elsewhere.token.expose()]
+            .iter()
+            .flat_map(|token| DigestForm::ALL.map(|form| (form, kept(form, token))))
+            .filter(|(form, _)| *form != DigestForm::Sha256LastPart)
+            .map(|(_, digest)| format!("{digest},eve,x,active"))
+            .collect();
+        let keys = import_from(&bed, |import| import, csv(&lines));
+        assert_eq!(keys.len(), 4);
+        for validator in [&bed.validator, &bed.other_validator()] {
+            let grant = validator.validate(own).unwrap();
+            assert_eq!((grant.key(), grant.owner()), (issued.key, owner("ada")));
+            let denial = validator.validate(elsewhere.token.expose()).unwrap_err();
+            assert_eq!(denial.reason(), DenialReason::Unknown);
+        }
+        bed.root().revoke(issued.key).unwrap();
+        assert_eq!(bed.denial(own), Some(DenialReason::Revoked), "no imported key takes its place");
+    });
+}

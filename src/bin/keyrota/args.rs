@@ -1,5 +1,6 @@
 //! The command line as a whole.
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -167,6 +168,24 @@ pub(crate) fn without_tokens() -> Done {
         ));
     }
     Ok(())
+}
+
+/// Does not repeat an argument that no command takes: it may be a token of another system, which nothing else tells.
+pub(crate) fn stray(error: &clap::Error) -> Option<Failure> {
+    let argument = match error.get(ContextKind::InvalidArg).or(error.get(ContextKind::InvalidSubcommand)) {
+        Some(ContextValue::String(argument)) => argument,
+        _ => return None,
+    };
+    // Words of this length are no tokens, and it helps to see them.
+    let is_word = argument.len() < 16 || argument.starts_with('-') && argument.len() < 32;
+    let is_stray = matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand);
+    (is_stray && !is_word).then(|| {
+        Failure::Usage(
+            "an argument of the command line is one too many; if it is a token, others could read it: rotate its key, \
+             and give tokens on standard input"
+                .to_owned(),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::failure::{Done, Failure};
 use crate::out::{self, Out};
 use crate::place::Place;
 use crate::table::Table;
+use crate::terminal::Progress;
 use crate::token::private_file;
 use crate::values;
 
@@ -253,10 +254,13 @@ pub(crate) fn told(verdict: &AuditVerdict) -> (&'static str, String) {
 impl Verify {
     fn run(&self, place: &Place, out: &mut Out) -> Done {
         let keys = place.keys()?;
+        let mut progress = Progress::new(place);
+        progress.say("all entries of the log …");
         let verdict = match &self.anchor {
             Some(anchor) => keys.verify_audit_against(anchor)?,
             None => keys.verify_audit()?,
         };
+        drop(progress);
         let head = keys.audit_head().ok().map(|head| anchor_text(&head));
         let (word, text) = told(&verdict);
         let answer = json!({ "sound": verdict.is_sound(), "verdict": word, "text": text, "anchor": head });

@@ -1,13 +1,15 @@
 //! `import`: keys of another system.
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use keyrota::{
     DigestForm, Import as Importing, ImportColumn, ImportError, ImportReport, ImportSource, LineOutcome,
-    OwnerId, Prefix, RoleName, Scope, ScopeSet, SourceError, TokenList, WeakAction,
+    ManageError, OwnerId, Prefix, RoleName, Scope, ScopeSet, SourceError, TokenList, WeakAction,
 };
 use serde_json::{Value, json};
 
@@ -25,7 +27,8 @@ Examples:
   keyrota import --sqlite old.db --table api_keys --column token_digest=digest --request move-1
   keyrota import --remaining
 
-All or nothing, unless --skip-bad-lines is given. Under --request, an import that was stopped goes on where it was.
+All or nothing, unless --skip-bad-lines is given. Under --request, an import that was stopped goes on where it was; one
+that was killed without goes on with --skip-bad-lines, and tells what was imported before as left out.
 
 JSON: {\"dry_run\", \"lines\", \"imported\", \"before\", \"skipped\", \"weak\", \"unknown_strength\", \"ignored_columns\",
        \"problems\": [{\"line\", \"problem\"} …]}; --remaining: the counts of what still lives by its old secret. Exit code
@@ -129,7 +132,8 @@ impl Import {
             });
         }
         let scopes = ScopeSet::new(self.scope.iter().cloned()).map_err(usage)?;
-        let mut source = self.source()?;
+        let progress = Arc::new(Mutex::new(Progress::new(place)));
+        let mut source = self.source(&progress)?;
         if let Some(form) = self.form {
             source = source.form(match form {
                 Form::Sha256 => DigestForm::Sha256,
@@ -140,10 +144,16 @@ impl Import {
         for (name, column) in &self.column {
             source = source.column(name, *column);
         }
-        let mut progress = Progress::new(place);
+        let (mut imported, counting) = (0_u64, self.sqlite.is_some().then(|| Arc::clone(&progress)));
+        if counting.is_some() {
+            with(&progress, |progress| {
+                progress.say(if self.skip_bad_lines { "importing …" } else { "checking …" })
+            });
+        }
         let mut import = Importing::from(source).each_line(|line| {
-            if line.line.is_multiple_of(1_000) {
-                progress.say(&format!("{} lines", line.line));
+            imported += u64::from(matches!(line.outcome, LineOutcome::Imported { .. }));
+            if let Some(progress) = counting.as_ref().filter(|_| line.line.is_multiple_of(1_000)) {
+                with(progress, |progress| progress.say(&format!("{} rows", line.line)));
             }
         });
         if let Some(owner) = self.owner {
@@ -173,7 +183,9 @@ impl Import {
         import = if self.dry_run { import.dry_run() } else { import };
         let keyring = place.keyring()?;
         let keys = place.builder(place.store()?, keyring).prefixes(self.prefix).open()?;
-        let done = place.act(&keys).import(import);
+        let (act, request) = place.act_with_token(&keys)?;
+        let done = act.import(import);
+        drop(progress);
         match done {
             Ok(report) => told(&report, false, out),
             Err(ImportError::Refused(report)) => {
@@ -182,17 +194,32 @@ impl Import {
             }
             Err(ImportError::Stopped { report, source }) => {
                 told(&report, false, out)?;
-                Err(source.into())
+                // Where nobody knows what became of a batch, it is said already.
+                let is_said = matches!(source, ManageError::OutcomeUnknown { .. });
+                Err(match source.into() {
+                    Failure::Store(text) if !is_said => Failure::Store(format!(
+                        "{text}; the same command with --request {request} goes on from there"
+                    )),
+                    failure => failure,
+                })
             }
-            Err(ImportError::Source(error)) => Err(failed(error)),
+            Err(ImportError::Source(error)) => Err(match (failed(error), imported) {
+                (Failure::Store(text), 1..) => Failure::Store(format!(
+                    "{text}; {imported} keys were imported before, and the same command with --request {request} goes on \
+                     from there"
+                )),
+                (failure, _) => failure,
+            }),
             Err(other) => Err(Failure::Store(format!("{other:?}"))),
         }
     }
 
-    fn source(&self) -> Done<ImportSource<'static>> {
+    fn source(&self, progress: &Arc<Mutex<Progress>>) -> Done<ImportSource<'static>> {
         let form = if self.bare { TokenList::Bare } else { TokenList::Any };
+        let is_checked = self.dry_run || !self.skip_bad_lines;
         let open = |path: &Path| {
-            File::open(path).map_err(|error| Failure::Store(format!("{path:?} cannot be read: {error}")))
+            Metered::open(path, is_checked, Arc::clone(progress))
+                .map_err(|error| Failure::Store(format!("{path:?} cannot be read: {error}")))
         };
         match (&self.env, &self.tokens, &self.csv, &self.json_lines, &self.sqlite, &self.table) {
             (Some(name), ..) => ImportSource::env(name, form).map_err(failed),
@@ -207,8 +234,56 @@ impl Import {
     }
 }
 
+/// A file that shows how far it has been read: once to be checked, unless bad lines are left out, and once to be imported.
+struct Metered {
+    file: File,
+    read: u64,
+    all: u64,
+    is_checked: bool,
+    progress: Arc<Mutex<Progress>>,
+}
+
+impl Metered {
+    fn open(path: &Path, is_checked: bool, progress: Arc<Mutex<Progress>>) -> io::Result<Self> {
+        let file = File::open(path)?;
+        let all = file.metadata()?.len();
+        Ok(Self { file, read: 0, all, is_checked, progress })
+    }
+}
+
+impl Read for Metered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.read += read as u64;
+        let what = if self.is_checked { "checking" } else { "importing" };
+        // A pipe does not say how much there is.
+        if self.all > 0 {
+            with(&self.progress, |progress| progress.bar(what, self.read, self.all));
+        }
+        Ok(read)
+    }
+}
+
+impl Seek for Metered {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.is_checked = false;
+        self.read = self.file.seek(to)?;
+        Ok(self.read)
+    }
+}
+
+fn with(progress: &Mutex<Progress>, work: impl FnOnce(&mut Progress)) {
+    work(&mut progress.lock().unwrap_or_else(PoisonError::into_inner));
+}
+
 fn failed(error: SourceError) -> Failure {
-    Failure::Store(format!("{error:?}"))
+    Failure::Store(match error {
+        SourceError::Io(error) if error.kind() == io::ErrorKind::NotSeekable => {
+            "a pipe cannot be read twice, once to be checked: give a file, or --skip-bad-lines".to_owned()
+        }
+        SourceError::Io(error) => format!("the source cannot be read: {error}"),
+        error => format!("{error:?}"),
+    })
 }
 
 /// Of an import that was refused, what it says of sound lines is what they would have been.

@@ -50,6 +50,9 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
+            if let Some(failure) = args::stray(&error) {
+                return end(&failure, std::env::args_os().any(|argument| argument == "--json"));
+            }
             // Before the arguments are understood, nothing but their text says which form an answer is to have.
             if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") {
                 return end(&Failure::Usage(error.to_string().trim_end().to_owned()), true);

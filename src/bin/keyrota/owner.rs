@@ -25,6 +25,7 @@ pub(crate) enum Owner {
     /// Show an owner
     Show(Named),
     /// List owners
+    #[command(after_help = "Example:\n  keyrota owner list")]
     List,
     /// Set an owner's limit, ceiling of scopes, or whether its keys rotate
     Set(Set),
@@ -35,7 +36,8 @@ pub(crate) enum Owner {
 Examples:
   keyrota owner suspend ada --reason \"invoice open\" --yes
   keyrota owner resume ada
-  keyrota owner revoke-all ada --yes")]
+  keyrota owner revoke-all ada --yes
+  keyrota owner show ada")]
 pub(crate) struct Named {
     owner: OwnerId,
 }

@@ -14,6 +14,7 @@ use crate::values;
 #[command(after_help = "JSON: {\"roles\": [{\"name\", \"scopes\"} …]}")]
 pub(crate) enum Role {
     /// List roles
+    #[command(after_help = "Example:\n  keyrota role list")]
     List,
     /// Set the scopes of a role, for all keys that have it
     Set(Set),

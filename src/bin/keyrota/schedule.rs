@@ -1,13 +1,14 @@
 //! `schedule` and `cancel`.
 
 use clap::Args;
-use keyrota::{KeyId, Timestamp};
+use keyrota::{KeyId, RotationRecord, RotationStatus, Timestamp};
 use serde_json::json;
 
 use crate::failure::Done;
-use crate::keys::changed;
+use crate::keys::{called, changed};
 use crate::out::{self, Out};
 use crate::place::Place;
+use crate::terminal::confirm;
 use crate::values;
 
 #[derive(Args, Debug)]
@@ -35,8 +36,11 @@ impl Schedule {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Example:
+Examples:
   keyrota cancel key_1pKq…
+  keyrota cancel key_1pKq… --yes
+
+Asks where the successor is there already: it ends, also where somebody has claimed it.
 
 JSON: {\"key_id\", \"done\"}")]
 pub(crate) struct Cancel {
@@ -46,6 +50,13 @@ pub(crate) struct Cancel {
 impl Cancel {
     pub(crate) fn run(&self, place: &Place, out: &mut Out) -> Done {
         let keys = place.keys()?;
+        let rotations = keys.rotations(self.key_id)?;
+        let is_begun = |it: &RotationRecord| it.status == RotationStatus::InProgress && it.new.is_some();
+        if rotations.iter().any(is_begun) {
+            confirm(place, || {
+                Ok(format!("End the successor of {}, which waits?", called(&keys.get(self.key_id)?)))
+            })?;
+        }
         place.act(&keys).cancel(self.key_id)?;
         changed(self.key_id, "rotation cancelled", json!({}), out)
     }

@@ -54,7 +54,7 @@ impl Table {
             }
             let cuttable = self.heads.iter().zip(widths.iter_mut()).filter(|(head, _)| head.ends_with('…'));
             match cuttable.map(|(_, width)| width).filter(|width| **width > LEAST).max() {
-                Some(width) => *width -= (all - room).min(*width - LEAST).min(1),
+                Some(width) => *width -= 1,
                 None => return false,
             }
         }

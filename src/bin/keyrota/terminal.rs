@@ -55,27 +55,59 @@ pub(crate) fn read_token() -> Done<Zeroizing<String>> {
 /// How far something long is, on a terminal only; wiped away at its end.
 pub(crate) struct Progress {
     shown: bool,
-    told: bool,
+    told: String,
 }
+
+/// Of how many characters a bar consists.
+const BAR: u64 = 30;
 
 impl Progress {
     pub(crate) fn new(place: &Place) -> Self {
-        Self { shown: io::stderr().is_terminal() && !place.json, told: false }
+        Self { shown: io::stderr().is_terminal() && !place.json, told: String::new() }
     }
 
     pub(crate) fn say(&mut self, text: &str) {
-        if self.shown {
-            self.told = true;
+        if self.shown && self.told != text {
+            text.clone_into(&mut self.told);
             // Nobody misses a progress that cannot be shown.
             drop(write!(io::stderr(), "\r\u{1b}[K{text}"));
         }
     }
+
+    /// A bar, where it is known how much there is to do.
+    pub(crate) fn bar(&mut self, what: &str, done: u64, all: u64) {
+        if self.shown {
+            self.say(&bar(what, done, all));
+        }
+    }
+}
+
+fn bar(what: &str, done: u64, all: u64) -> String {
+    let of = |parts: u64| (u128::from(done.min(all)) * u128::from(parts) / u128::from(all.max(1))) as usize;
+    let full = of(BAR);
+    format!("{what} [{}{}] {:3} %", "#".repeat(full), "-".repeat(BAR as usize - full), of(100))
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if self.told {
+        if !self.told.is_empty() {
             drop(write!(io::stderr(), "\r\u{1b}[K"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_is_as_wide_at_its_end_as_at_its_beginning() {
+        let bars = [(0, 7), (1, 7), (6, 7), (7, 7), (9, 7), (0, 0), (u64::MAX, u64::MAX)];
+        let bars = bars.map(|(done, all)| bar("copying", done, all));
+        assert_eq!(bars[0], "copying [------------------------------]   0 %");
+        assert_eq!(bars[1], "copying [####--------------------------]  14 %");
+        assert_eq!(bars[3], "copying [##############################] 100 %");
+        assert_eq!((&bars[4], &bars[6], &bars[5]), (&bars[3], &bars[3], &bars[0]));
+        assert!(bars.iter().all(|bar| bar.len() == bars[0].len()));
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::failure::{Done, Failure};
 use crate::out::{self, Out};
 use crate::place::Place;
-use crate::terminal::Progress;
+use crate::terminal::{Progress, confirm};
 use crate::values;
 
 #[derive(Args, Debug)]
@@ -15,7 +15,7 @@ use crate::values;
 Examples:
   keyrota tick
   keyrota tick --channel ops --json
-  keyrota tick --confirm-clock
+  keyrota tick --confirm-clock --yes
 
 Ticks until nothing more is due. Name the channels that your service serves, or what happens is not told there.
 Keys whose successors go into a sink are left to the process that has it.
@@ -59,6 +59,7 @@ fn counts(sums: &Map<String, Value>) -> String {
 /// A confirmation takes the clock as it is, a little after it was asked.
 fn confirm_clock(keys: &KeyManager, place: &Place) -> Done {
     let now = values::date("now").map_err(Failure::Usage)?;
+    confirm(place, || Ok(format!("Is it {} UTC? What ends by then has ended for good", out::time(now))))?;
     Ok(place.act(keys).confirm_clock(now)?)
 }
 

@@ -30,7 +30,8 @@ pub(crate) fn private_file(path: &Path) -> Done<File> {
 /// A place for a token, taken before the token is made: what cannot be written must not be made.
 pub(crate) struct Reserved<'a> {
     file: Option<(&'a Path, File)>,
-    done: bool,
+    /// Whether the file holds the token.
+    kept: bool,
 }
 
 impl TokenOut {
@@ -39,7 +40,7 @@ impl TokenOut {
             Some(path) => Some((path.as_path(), private_file(path)?)),
             None => None,
         };
-        Ok(Reserved { file, done: false })
+        Ok(Reserved { file, kept: false })
     }
 }
 
@@ -70,9 +71,15 @@ impl Reserved<'_> {
     /// Shows a token. `again` says how the same token can be had once more if it cannot be written.
     pub(crate) fn show(mut self, out: &mut Out, shown: impl Into<Shown>, again: &str) -> Done {
         let shown = shown.into();
-        let written = self.write(&shown).and_then(|()| self.tell(out, &shown));
-        self.done = written.is_ok();
+        let written = self.write(&shown).and_then(|()| {
+            // Once the file holds the token, nothing is lost with the answer.
+            self.kept = self.file.is_some();
+            self.tell(out, &shown)
+        });
         written.map_err(|failure| {
+            if self.kept {
+                return failure;
+            }
             let Shown { key, version, .. } = shown;
             let why = failure.text().unwrap_or("nobody reads the output").to_owned();
             Failure::Store(format!(
@@ -123,7 +130,7 @@ impl Reserved<'_> {
 impl Drop for Reserved<'_> {
     /// A file without a token is of no use.
     fn drop(&mut self) {
-        if let (Some((path, _)), false) = (&self.file, self.done) {
+        if let (Some((path, _)), false) = (&self.file, self.kept) {
             drop(std::fs::remove_file(path));
         }
     }

@@ -14,18 +14,25 @@ use crate::place::Place;
 use crate::terminal::{Progress, confirm};
 use crate::values;
 
+/// How many keys are asked for at once, and told of a dry run.
+const PAGE: usize = 1_000;
+
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Example:
+Examples:
+  keyrota cleanup --older-than 90d --dry-run
   keyrota cleanup --older-than 90d --yes
 
 Removes keys of which no version has been valid for so long. What the audit log and usage say of them stays.
 
-JSON: {\"purged\"}")]
+JSON: {\"dry_run\", \"purged\", \"keys\": […]}; of a dry run, \"purged\" is how many would be, and \"keys\" has the first 1000")]
 pub(crate) struct Cleanup {
     /// For how long they have been over
     #[arg(long, value_name = "SPAN", default_value = "90d", value_parser = values::span)]
     older_than: Duration,
+    /// Remove nothing: say which keys would be
+    #[arg(long)]
+    dry_run: bool,
 }
 
 impl Cleanup {
@@ -35,8 +42,11 @@ impl Cleanup {
                 "a cleanup is many acts and may be repeated: give no --request".to_owned(),
             ));
         }
-        let days = self.older_than.as_secs() / 86_400;
-        confirm(place, || Ok(format!("Remove all keys that have been over for {days} days?")))?;
+        if self.dry_run {
+            return self.rehearse(place, out);
+        }
+        let span = values::told(self.older_than);
+        confirm(place, || Ok(format!("Remove all keys that have been over for {span}?")))?;
         let keys = place.keys()?;
         let mut progress = Progress::new(place);
         let mut purged = 0;
@@ -49,7 +59,28 @@ impl Cleanup {
             progress.say(&format!("{purged} keys removed"));
         }
         drop(progress);
-        out.answer(&json!({ "purged": purged }), |out| out.line(&format!("{purged} keys removed")))
+        let answer = json!({ "dry_run": false, "purged": purged, "keys": [] });
+        out.answer(&answer, |out| out.line(&format!("{purged} keys removed")))
+    }
+
+    fn rehearse(&self, place: &Place, out: &mut Out) -> Done {
+        let keys = place.keys()?;
+        let mut progress = Progress::new(place);
+        let first = keys.purgeable(self.older_than, None, PAGE)?;
+        let (mut purged, mut last) = (first.len(), first.last().copied());
+        let mut is_full = first.len() == PAGE;
+        while is_full {
+            progress.say(&format!("{purged} keys found"));
+            let more = keys.purgeable(self.older_than, last, PAGE)?;
+            is_full = more.len() == PAGE;
+            (purged, last) = (purged + more.len(), more.last().copied());
+        }
+        drop(progress);
+        out.answer(&json!({ "dry_run": true, "purged": purged, "keys": first }), |out| {
+            out.line(&format!("{purged} keys would be removed"))?;
+            first.iter().try_for_each(|key| out.line(&key.to_string()))?;
+            if purged > first.len() { out.line("…") } else { Ok(()) }
+        })
     }
 }
 
@@ -77,7 +108,7 @@ impl Backup {
         let store = place.store()?;
         let mut progress = Progress::new(place);
         progress.say("copying …");
-        let backup = store.backup();
+        let backup = store.backup().progress(|done, all| progress.bar("copying", done, all));
         let backup = if self.without_sealed_copies { backup.without_sealed_copies() } else { backup };
         backup.to(&self.file)?;
         drop(progress);

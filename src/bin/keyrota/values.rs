@@ -42,6 +42,26 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_micros(micros))
 }
 
+/// A span as people write it, in its largest units: `90d`, `1d 12h`.
+pub(crate) fn told(span: Duration) -> String {
+    let mut rest = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    let mut parts = Vec::new();
+    for (name, scale) in [
+        ("d", 86_400_000_000),
+        ("h", 3_600_000_000),
+        ("min", 60_000_000),
+        ("s", 1_000_000),
+        ("ms", 1_000),
+        ("us", 1),
+    ] {
+        if rest >= scale {
+            parts.push(format!("{}{name}", rest / scale));
+            rest %= scale;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
 /// `2027-03-01`, `2027-03-01 14:30`, `2027-03-01T14:30:00Z`, `now`, `today`, `tomorrow`, `in 3d`, `2w ago`; in UTC.
 pub(crate) fn date(text: &str) -> Result<Timestamp, String> {
     date_at(text.trim(), SystemClock.now())
@@ -146,6 +166,16 @@ mod tests {
         }
         for bad in ["", "90", "d", "90 fortnights", "-1d", "1.5h", "99999999999y", "1mo", "1d,2h"] {
             assert!(span(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_span_is_told_as_it_could_be_written() {
+        for (text, told_as) in
+            [("90d", "90d"), ("36h", "1d 12h"), ("5h", "5h"), ("1w90s", "7d 1min 30s"), ("0s", "0s")]
+        {
+            assert_eq!(told(span(text).unwrap()), told_as);
+            assert_eq!(span(told_as), span(text));
         }
     }
 

@@ -24,7 +24,14 @@ use crate::store::{Head, RowKind, StoreError, StoreErrorKind};
 pub struct SqliteBackup<'a> {
     store: &'a SqliteStore,
     sealed_copies: bool,
+    progress: Option<Teller<'a>>,
 }
+
+/// Who is told how much of how much is copied.
+type Teller<'a> = Box<dyn FnMut(u64, u64) + Send + 'a>;
+
+/// How many pages are copied between two tellings.
+const STEP: std::ffi::c_int = 1_024;
 
 impl SqliteStore {
     /// Begins a backup of the store as it is now, while it is in use: nobody waits for it, and it waits for nobody.
@@ -32,15 +39,21 @@ impl SqliteStore {
     /// The copy holds what the database holds: digests, which are useless without the master key, and no token. Keep
     /// the master key elsewhere. To put a backup in place, see [`Restore`](crate::Restore).
     pub fn backup(&self) -> SqliteBackup<'_> {
-        SqliteBackup { store: self, sealed_copies: true }
+        SqliteBackup { store: self, sealed_copies: true, progress: None }
     }
 }
 
-impl SqliteBackup<'_> {
+impl<'a> SqliteBackup<'a> {
     /// Leaves out the sealed copies: secrets, encrypted under the master key, that wait to be handed over or shown
     /// once more. What waits then cannot be handed over from the backup; nothing that is in use is touched.
     pub fn without_sealed_copies(mut self) -> Self {
         self.sealed_copies = false;
+        self
+    }
+
+    /// Is told now and then how many pages are copied, and how many there are.
+    pub fn progress(mut self, each: impl FnMut(u64, u64) + Send + 'a) -> Self {
+        self.progress = Some(Box::new(each));
         self
     }
 
@@ -54,7 +67,8 @@ impl SqliteBackup<'_> {
             return Err(StoreErrorKind::Forked.into());
         }
         let source = place.connect_as(Role::Reader)?;
-        let staged = Staged::copy(&source, path.as_ref())?;
+        let mut told = self.progress.unwrap_or_else(|| Box::new(|_, _| {}));
+        let staged = Staged::copy(&source, path.as_ref(), &mut *told)?;
         if !self.sealed_copies {
             staged.remove_sealed_copies()?;
         }
@@ -81,10 +95,14 @@ impl Staged {
         if found == 0 {
             return Err(BackupError::Empty { path });
         }
-        Self::copy(&source, destination)
+        Self::copy(&source, destination, &mut |_, _| {})
     }
 
-    fn copy(source: &Connection, destination: &Path) -> Result<Self, BackupError> {
+    fn copy(
+        source: &Connection,
+        destination: &Path,
+        told: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, BackupError> {
         let destination = file::resolve(destination)?;
         let mut name = destination.as_os_str().to_owned();
         let random = crypto::random_bytes::<8>()
@@ -95,7 +113,7 @@ impl Staged {
         file::ensure(&path)?;
         let staged = Self { path, destination };
         let mut copy = staged.connect()?;
-        pages(source, &mut copy).map_err(store_error)?;
+        pages(source, &mut copy, told).map_err(store_error)?;
         drop(copy);
         // The copy is marked as having a write-ahead log, as its source is; and to know now that it can be read is
         // the point of a backup.
@@ -188,11 +206,28 @@ impl Drop for Staged {
     }
 }
 
-/// Copies all pages in one step: one moment of the source, one transaction in the destination.
-fn pages(source: &Connection, destination: &mut Connection) -> rusqlite::Result<()> {
-    match Backup::new(source, destination)?.step(-1)? {
-        StepResult::Done => Ok(()),
-        _ => Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)),
+/// Copies all pages: one moment of the source, which is held by a transaction, and one transaction in the destination.
+fn pages(
+    source: &Connection,
+    destination: &mut Connection,
+    told: &mut dyn FnMut(u64, u64),
+) -> rusqlite::Result<()> {
+    let moment = source.unchecked_transaction()?;
+    moment.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    let backup = Backup::new(source, destination)?;
+    loop {
+        let step = backup.step(STEP)?;
+        let pages = |count: std::ffi::c_int| u64::try_from(count).unwrap_or(0);
+        let progress = backup.progress();
+        told(pages(progress.pagecount - progress.remaining), pages(progress.pagecount));
+        match step {
+            StepResult::Done => return Ok(()),
+            StepResult::More => {}
+            _ => {
+                let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+                return Err(rusqlite::Error::SqliteFailure(busy, None));
+            }
+        }
     }
 }
 
