@@ -73,6 +73,7 @@ pub(crate) fn kind_of(event: &Event) -> Option<NotificationKind> {
         | EventKind::AutoRotationSet
         | EventKind::ManagementSet
         | EventKind::ClockConfirmed
+        | EventKind::GenerationRetired
         | EventKind::NotificationRetried
         | EventKind::NotificationDropped => None,
     }
