@@ -88,7 +88,8 @@ impl fmt::Display for Vouched {
 impl FromStr for Vouched {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (seq, tag) = text.strip_prefix("entries to ").and_then(|rest| rest.split_once(" as ")).ok_or(())?;
+        let (seq, tag) =
+            text.strip_prefix("entries to ").and_then(|rest| rest.split_once(" as ")).ok_or(())?;
         let tag = unhex(tag.as_bytes()).ok_or(())?;
         Ok(Self { seq: seq.parse().map_err(drop)?, tag })
     }

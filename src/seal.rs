@@ -93,6 +93,12 @@ impl SealedCopy {
         Self::seal(keyring, token, (self.key, self.version), self.request.clone(), until)
     }
 
+    /// The same copy, sealed under the current generation; `None` when it does not open.
+    pub(crate) fn sealed_anew(&self, keyring: &Keyring) -> Result<Option<Self>, RandomError> {
+        let token = self.open(keyring);
+        token.map(|token| self.kept_until(keyring, &token, self.until)).transpose()
+    }
+
     /// The generation under which the token is sealed; that of the copy's row may be a later one.
     pub(crate) fn generation(&self) -> Generation {
         self.generation

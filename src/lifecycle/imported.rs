@@ -98,9 +98,8 @@ pub(crate) fn upgrade(
     upgrade: &Upgrade,
     t: Timestamp,
 ) -> Result<Vec<Transition>, LifecycleError> {
-    let is_done = |digest: &SecretDigest| {
-        *digest == upgrade.digest || digest.generation > upgrade.digest.generation
-    };
+    let is_done =
+        |digest: &SecretDigest| *digest == upgrade.digest || digest.generation > upgrade.digest.generation;
     let version = family.versions.iter_mut().find(|version| version.number == number);
     let Some(version) = version.filter(|version| !version.is_ended() && !is_done(&version.digest)) else {
         return Ok(Vec::new());

@@ -56,7 +56,10 @@ impl Act<'_> {
     ///
     /// # Errors
     /// [`ManageError::GenerationCurrent`] and others.
-    pub fn retire_generation_by_force(self, generation: Generation) -> Result<RetiredGeneration, ManageError> {
+    pub fn retire_generation_by_force(
+        self,
+        generation: Generation,
+    ) -> Result<RetiredGeneration, ManageError> {
         self.retire(generation, true)
     }
 

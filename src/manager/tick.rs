@@ -58,7 +58,9 @@ impl KeyManager {
         Ok(report)
     }
 
-    /// What a tick at `now` would attempt on the store as it is; nothing is written.
+    /// What a tick at `now` would attempt on the store as it is; nothing is written. What it would only write in another
+    /// form, counts and rows of an older generation of the master key, is left out: of these
+    /// [`KeyManager::rewriting`] tells.
     ///
     /// # Errors
     /// [`ManageError`] when the store cannot be read.

@@ -50,14 +50,8 @@ pub(crate) fn retirement(
     generation: Generation,
 ) -> Result<(RetiredGeneration, Option<Vouched>), ManageError> {
     let mut needs = Needs::default();
-    let mut retired = RetiredGeneration {
-        generation,
-        rows: 0,
-        sealed: 0,
-        digests: 0,
-        keys: Vec::new(),
-        audit_entries: 0,
-    };
+    let mut retired =
+        RetiredGeneration { generation, rows: 0, sealed: 0, digests: 0, keys: Vec::new(), audit_entries: 0 };
     // Owners first: with the row of one all its keys die.
     let others = RowKind::ALL.into_iter().filter(|kind| *kind != RowKind::Owner);
     for kind in [RowKind::Owner].into_iter().chain(others) {

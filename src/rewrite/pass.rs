@@ -154,9 +154,7 @@ pub(crate) fn next(
 
 /// The pass that was begun last, with the revision of its row. A row of it that cannot be believed gives way to the next
 /// one: nobody stops the rewriting by editing it.
-pub(crate) fn stored(
-    records: &Records,
-) -> Result<(Option<RewriteRecord>, Option<Revision>), ReadError> {
+pub(crate) fn stored(records: &Records) -> Result<(Option<RewriteRecord>, Option<Revision>), ReadError> {
     let mut found = (None, None);
     records.store.get(RewriteRecord::KIND, RewriteRecord::ROW_ID, &mut |row| {
         let pass = read::<RewriteRecord>(&row, &records.keyring).ok();
@@ -216,7 +214,8 @@ mod tests {
     fn a_pass_begins_with_a_new_generation_and_again_only_for_what_was_written_since() {
         let two = Generation::new(2);
         let (body, revision) = head(&[(1, 7), (2, 9)]);
-        let ask = |pass: Option<&RewriteRecord>, body: &HeadBody, now| next(pass, two, (body, Revision(9)), now);
+        let ask =
+            |pass: Option<&RewriteRecord>, body: &HeadBody, now| next(pass, two, (body, Revision(9)), now);
         let Next::Go(begun) = ask(None, &body, at(1)) else { panic!("there is something to do") };
         assert_eq!((begun.generation, begun.began), (two, revision.0));
         assert_eq!(ask(Some(&begun), &body, at(1)), Next::Go(begun.clone()), "taken up where it stands");

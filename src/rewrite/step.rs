@@ -149,9 +149,7 @@ fn again(records: &Records, row: &RowRef<'_>) -> Result<Option<Draft>, ManageErr
         return Ok(Some(Draft { kind: row.kind, id: row.id, index: row.index, body: row.body }));
     }
     let Ok(copy) = read::<SealedCopy>(row, keyring) else { return Ok(None) };
-    let copy = copy.record;
-    let Some(token) = copy.open(keyring) else { return Ok(None) };
-    Ok(Some(copy.kept_until(keyring, &token, copy.until)?.draft()))
+    Ok(copy.record.sealed_anew(keyring)?.map(|copy| copy.draft()))
 }
 
 /// Writes rows again, and in the same commit where the pass stands. Rows that others have replaced meanwhile are left
@@ -178,10 +176,12 @@ fn write(
                     return Ok(None);
                 }
             }
-            Err(error) => return outbox::answer(Err(error)).map(|committed| match committed {
-                Committed::Done(revision) => Some((revision, old.len())),
-                Committed::Conflict => None,
-            }),
+            Err(error) => {
+                return outbox::answer(Err(error)).map(|committed| match committed {
+                    Committed::Done(revision) => Some((revision, old.len())),
+                    Committed::Conflict => None,
+                });
+            }
         }
     }
 }

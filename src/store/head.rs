@@ -49,7 +49,7 @@ pub(crate) struct HeadBody {
     pub(crate) checks: BTreeMap<Generation, Check>,
     /// For each generation below the highest that has written here, a revision behind which nothing was written under it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    written: BTreeMap<Generation, u64>,
+    pub(crate) written: BTreeMap<Generation, u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
