@@ -206,7 +206,7 @@ fn a_master_key_is_replaced_end_to_end_and_the_old_one_is_not_missed() {
 }
 
 fn claim(keys: &KeyManager, of: &IssuedKey) -> String {
-    let id = ClaimId::new([7; 16]).unwrap();
+    let id = ClaimId::new("the client's own claim").unwrap();
     let claimed = keys.by(Actor::operator("client")).claim(Claim::with_token(of.token.expose(), id)).unwrap();
     claimed.token.expose().to_owned()
 }

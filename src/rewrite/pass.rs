@@ -115,6 +115,12 @@ impl RewriteRecord {
         }
     }
 
+    /// Counts rows no more that others have replaced meanwhile.
+    pub(crate) fn leave_out(&mut self, rows: u64) {
+        self.rewritten = self.rewritten.saturating_sub(rows);
+        self.counted = self.counted.saturating_sub(rows);
+    }
+
     /// How far it has come, for people.
     pub(crate) fn progress(&self) -> Rewriting {
         let left = self.counted.saturating_sub(self.rewritten + self.faults);

@@ -52,7 +52,7 @@ pub(crate) fn step(records: &Records, now: Timestamp) -> Result<Step, ManageErro
         if found.is_end {
             pass.turn(now);
         }
-        match write(records, &pass, at, found.old)? {
+        match write(records, &mut pass, at, found.old)? {
             Some((revision, rewritten)) => {
                 at = Some(revision);
                 done.rewritten += rewritten;
@@ -156,7 +156,7 @@ fn again(records: &Records, row: &RowRef<'_>) -> Result<Option<Draft>, ManageErr
 /// out: what they wrote counts. Nothing where another process has taken the pass farther.
 fn write(
     records: &Records,
-    pass: &RewriteRecord,
+    pass: &mut RewriteRecord,
     at: Option<Revision>,
     mut old: Vec<(Draft, Revision)>,
 ) -> Result<Option<(Revision, usize)>, ManageError> {
@@ -175,6 +175,7 @@ fn write(
                 if old.len() == before {
                     return Ok(None);
                 }
+                pass.leave_out(1);
             }
             Err(error) => {
                 return outbox::answer(Err(error)).map(|committed| match committed {

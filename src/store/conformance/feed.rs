@@ -226,8 +226,9 @@ pub fn a_row_that_is_written_again_keeps_its_revision_and_the_feed_is_silent(bed
     let lab = Lab::founded(bed);
     let second = Generation::new(2);
     let master = keyring(0x11).master(Generation::FIRST).cloned().expect("a keyring holds its master key");
-    let ring = lab.ring.clone().with(second, master).and_then(|ring| ring.with_current(second));
-    let ring = ring.expect("a keyring takes a second master key");
+    let added = lab.ring.clone().with(second, master).expect("a keyring takes a second master key");
+    let ring = added.clone().with_current(second).expect("a generation that is held can be the current one");
+    let lab = Lab { ring: added, ..lab };
     for kind in [RowKind::Key, RowKind::Outbox] {
         let named =
             |state| indexed(kind, "again", |index| (index.unique, index.state) = (some("u"), some(state)));
