@@ -183,6 +183,14 @@ pub enum ManageError {
         /// The version that the act made.
         version: Option<VersionNo>,
     },
+    /// The generation of the master key is the current one here; make another one current first.
+    #[error("{0} is the current generation of the master key here; make another one current first")]
+    GenerationCurrent(Generation),
+    /// Something still needs the generation of the master key, and would be lost with it.
+    #[error(
+        "something still needs generation {0} of the master key; tick until all is written again, and ask what is left"
+    )]
+    GenerationNeeded(Generation),
     /// Others change the same rows again and again; try again.
     #[error("others keep changing the same key or owner; nothing was written, try again")]
     Busy,

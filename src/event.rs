@@ -101,6 +101,9 @@ pub enum EventKind {
     ClockConfirmed,
     /// The chain of the audit log was damaged; a new segment starts here.
     ChainBroken,
+    /// A generation of the master key was given up. `subject` names it, and vouches for the entries so far, so that they
+    /// can be verified without it; or it says how many were lost with it.
+    GenerationRetired,
     /// A dead letter was put back into its channel's queue; `subject` names both.
     NotificationRetried,
     /// A dead letter was dropped; `subject` names it and its channel.
@@ -152,6 +155,7 @@ impl EventKind {
             Self::PolicySet => "policy_set",
             Self::ClockConfirmed => "clock_confirmed",
             Self::ChainBroken => "chain_broken",
+            Self::GenerationRetired => "generation_retired",
             Self::NotificationRetried => "notification_retried",
             Self::NotificationDropped => "notification_dropped",
         }

@@ -85,6 +85,7 @@ mod import;
 mod outbox;
 mod records;
 mod report;
+mod rewrite;
 mod rotate;
 mod validate;
 
@@ -149,9 +150,10 @@ pub use crate::policy::{
 };
 pub use crate::report::{
     AuditPosition, AuditVerdict, CheckFinding, CheckReport, ComplianceQuery, ComplianceReport,
-    ComplianceStanding, GenerationUse, KeyCompliance, Listing, NeverRotates, RotationCounts,
-    RotationEvidence,
+    ComplianceStanding, GenerationUse, KeyCompliance, Listing, NeverRotates, RetiredGeneration,
+    RotationCounts, RotationEvidence,
 };
+pub use crate::rewrite::Rewriting;
 pub use crate::rotate::{
     ClientBehaviour, ClockState, Plan, PlannedDelivery, Simulation, TickReport, Unsettled,
 };

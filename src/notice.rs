@@ -73,13 +73,13 @@ pub(crate) fn kind_of(event: &Event) -> Option<NotificationKind> {
         | EventKind::AutoRotationSet
         | EventKind::ManagementSet
         | EventKind::ClockConfirmed
+        | EventKind::GenerationRetired
         | EventKind::NotificationRetried
         | EventKind::NotificationDropped => None,
     }
 }
 
-/// What is told of the events of one commit, in their order, each with the event's place among them. A revoked key is
-/// told once, as such, and a leaked one raises one alarm, however many versions it has.
+/// What is told of a commit's events, each with its place among them: of a revoked key once, of a leaked one one alarm.
 pub(crate) fn of_commit(events: &[Event]) -> Vec<(usize, Notification)> {
     let revoked: BTreeSet<KeyId> = events
         .iter()

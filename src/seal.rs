@@ -83,6 +83,27 @@ impl SealedCopy {
         Ok(copy)
     }
 
+    /// The same copy, with its token, kept until another deadline.
+    pub(crate) fn kept_until(
+        &self,
+        keyring: &Keyring,
+        token: &SecretToken,
+        until: Timestamp,
+    ) -> Result<Self, RandomError> {
+        Self::seal(keyring, token, (self.key, self.version), self.request.clone(), until)
+    }
+
+    /// The same copy, sealed under the current generation; `None` when it does not open.
+    pub(crate) fn sealed_anew(&self, keyring: &Keyring) -> Result<Option<Self>, RandomError> {
+        let token = self.open(keyring);
+        token.map(|token| self.kept_until(keyring, &token, self.until)).transpose()
+    }
+
+    /// The generation under which the token is sealed; that of the copy's row may be a later one.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
     /// The token; `None` when the copy was moved or edited, or its generation is not held.
     pub(crate) fn open(&self, keyring: &Keyring) -> Option<SecretToken> {
         let sealed = STANDARD.decode(&self.ciphertext).ok()?;

@@ -66,6 +66,7 @@ const HOUSE: &[&str] = &[
     // Engines.
     "records",
     "outbox",
+    "rewrite",
     "rotate",
     "validate",
     "report",

@@ -21,14 +21,13 @@ pub enum WeakAction {
     Refuse,
 }
 
-/// What is learned of an imported version when its token is used: nothing but this of the token is kept.
+/// What is learned of a version when its token is used: nothing but this of the token is kept.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Upgrade {
     /// Of the whole token, under the current generation.
     pub(crate) digest: SecretDigest,
-    /// The version's name under the same generation.
-    pub(crate) locator: Locator,
-    pub(crate) strength: Strength,
+    /// Of an imported token: the version's name under the same generation, and how strong it is.
+    pub(crate) imported: Option<(Locator, Strength)>,
 }
 
 /// What an imported version remembers of its origin.

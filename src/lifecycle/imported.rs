@@ -88,26 +88,36 @@ pub(crate) fn import(
     Ok(family)
 }
 
-/// Puts what was learned of an imported version's token in the place of what another system had kept. A token that turns
-/// out to be weak is dealt with as the import said. Nothing for a version that is over, or was upgraded already.
+/// Puts what was learned of a version's token in the place of what was kept of it: of an imported one, of what another
+/// system had kept. A token that turns out to be weak is dealt with as the import said. Nothing for a version that is
+/// over, or was upgraded already, as far or farther. That the digest of one of our own tokens is under another generation
+/// is no change of state, and no transition.
 pub(crate) fn upgrade(
     family: &mut Family,
     number: VersionNo,
     upgrade: &Upgrade,
     t: Timestamp,
 ) -> Result<Vec<Transition>, LifecycleError> {
-    let is_done = |digest: &SecretDigest| *digest == upgrade.digest;
+    let is_done =
+        |digest: &SecretDigest| *digest == upgrade.digest || digest.generation > upgrade.digest.generation;
     let version = family.versions.iter_mut().find(|version| version.number == number);
     let Some(version) = version.filter(|version| !version.is_ended() && !is_done(&version.digest)) else {
         return Ok(Vec::new());
     };
-    let Some(mark) = &mut version.imported else { return Ok(Vec::new()) };
+    let (mark, (locator, learned)) = match (&mut version.imported, upgrade.imported) {
+        (Some(mark), Some(learned)) => (mark, learned),
+        (None, None) => {
+            version.digest = upgrade.digest;
+            return Ok(Vec::new());
+        }
+        _ => return Ok(Vec::new()),
+    };
     let is_news = mark.strength == Strength::Unknown;
     if is_news {
-        mark.strength = upgrade.strength;
+        mark.strength = learned;
     }
     let (strength, weak) = (mark.strength, mark.weak);
-    (version.digest, version.locator) = (upgrade.digest, upgrade.locator);
+    (version.digest, version.locator) = (upgrade.digest, locator);
     let mut transitions = vec![Transition::VersionUpgraded { version: number, strength }];
     match weak {
         _ if !is_news || strength != Strength::Weak => {}

@@ -140,8 +140,8 @@ fn decide(attempt: &mut Attempt<'_>, claim: &Claim<'_>) -> Result<Answer, Manage
             let (copy, token) = open(attempt.records)?;
             before.write(&family, &mut attempt.changeset);
             let until = family.version(version).and_then(|version| version.claim_until);
-            let mut kept = copy.record;
-            kept.until = until.unwrap_or(attempt.t);
+            let (keyring, until) = (&attempt.records.keyring, until.unwrap_or(attempt.t));
+            let kept = copy.record.kept_until(keyring, &token, until)?;
             attempt.changeset.replace(kept.draft(), copy.revision);
             Ok(Ok(RotatedKey::new(&family, version, token)))
         }

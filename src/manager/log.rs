@@ -7,7 +7,7 @@ use crate::error::ManageError;
 use crate::event::EventKind;
 use crate::id::{KeyId, OwnerId, VersionNo};
 use crate::manager::KeyManager;
-use crate::report::{AuditVerdict, CheckReport, GenerationUse, check, entry, generations, verify};
+use crate::report::{AuditVerdict, CheckReport, check, entry, verify};
 use crate::store::{AuditQuery, UsageCounts, UsageQuery};
 use crate::time::Timestamp;
 
@@ -168,15 +168,6 @@ impl KeyManager {
     /// As of [`KeyManager::verify_audit`].
     pub fn check(&self, anchor: Option<&AuditHead>) -> Result<CheckReport, ManageError> {
         check(&self.inner.records, anchor)
-    }
-
-    /// How much of the store was written under which generation of the master key: the generations that the keyring
-    /// holds, and those that the store needs. Reads all rows and the audit log.
-    ///
-    /// # Errors
-    /// [`ManageError`] when the store cannot be read.
-    pub fn generations(&self) -> Result<Vec<GenerationUse>, ManageError> {
-        generations(&self.inner.records)
     }
 
     /// Writes the entries that the filter asks for as JSON Lines, one object each, in the order of their numbers: the

@@ -11,6 +11,7 @@ mod deliver;
 mod desk;
 mod edit;
 mod emergency;
+mod generation;
 mod import;
 mod imported;
 mod issue;

@@ -2,7 +2,8 @@
 
 use crate::error::ManageError;
 use crate::manager::{Inner, KeyManager};
-use crate::rotate::{Plan, TickReport, deliver, next_due, plan, tick};
+use crate::rewrite;
+use crate::rotate::{ClockState, Plan, TickReport, deliver, next_due, plan, tick};
 use crate::time::Timestamp;
 
 impl KeyManager {
@@ -13,7 +14,8 @@ impl KeyManager {
 
     /// One bounded step of everything that is due now. Call it every minute or so, and again while it reports
     /// `more`; from as many processes as you like. Deadlines hold without it: a tick only records them. At its end it
-    /// tells what is to be told; see [`KeyManager::deliver`].
+    /// tells what is to be told; see [`KeyManager::deliver`]. Last of all, and a thousand rows at most, what was written
+    /// under an older generation of the master key is written again under the current one.
     ///
     /// A clock before the high-water mark, or more than 30 days after it, is not believed: then nothing is done and there
     /// is no `more`, and [`TickReport::clock`] says so. Look at it, or print the report:
@@ -49,10 +51,16 @@ impl KeyManager {
             report.next_due = next_due(records, now)?;
         }
         self.notify_due(&mut report)?;
+        // Last of all, so that nothing waits for it.
+        if report.clock == ClockState::Steady {
+            report.add_step(rewrite::step(records, now)?);
+        }
         Ok(report)
     }
 
-    /// What a tick at `now` would attempt on the store as it is; nothing is written.
+    /// What a tick at `now` would attempt on the store as it is; nothing is written. What it would only write in another
+    /// form, counts and rows of an older generation of the master key, is left out: of these
+    /// [`KeyManager::rewriting`] tells.
     ///
     /// # Errors
     /// [`ManageError`] when the store cannot be read.

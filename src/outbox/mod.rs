@@ -42,7 +42,12 @@ pub(crate) fn commit(records: &Records, changeset: &Changeset) -> Result<Committ
     if changeset.is_empty() {
         return Ok(Committed::Done(Revision(0)));
     }
-    match records.store.commit(changeset) {
+    answer(records.store.commit(changeset))
+}
+
+/// What a tick makes of the store's answer to a commit.
+pub(crate) fn answer(committed: Result<Revision, CommitError>) -> Result<Committed, ManageError> {
+    match committed {
         Ok(revision) => Ok(Committed::Done(revision)),
         Err(CommitError::Conflict { .. }) => Ok(Committed::Conflict),
         Err(CommitError::Seal(error)) => Err(ReadError::from(error).into()),

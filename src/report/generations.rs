@@ -8,6 +8,8 @@ use serde::Serialize;
 use crate::error::ManageError;
 use crate::keyring::Generation;
 use crate::records::{Records, read};
+use crate::report::vouched::vouched_for;
+use crate::seal::SealedCopy;
 use crate::store::{AuditQuery, RowFilter, RowKind};
 use crate::version::VersionRecord;
 
@@ -23,10 +25,13 @@ pub struct GenerationUse {
     pub current: bool,
     /// Rows written under it; without its master key none of them can be read.
     pub rows: u64,
-    /// Versions whose digest was computed under it, as far as their rows can be read; without its master key their
-    /// tokens do not validate.
+    /// Secrets sealed under it, as far as their rows can be read; without its master key they cannot be claimed.
+    pub sealed: u64,
+    /// Versions that have not ended, whose digest was computed under it, as far as their rows can be read; without its
+    /// master key their tokens do not validate.
     pub digests: u64,
-    /// Entries of the audit log written under it; without its master key they cannot be verified.
+    /// Entries of the audit log written under it for which no retirement vouches; without its master key they cannot be
+    /// verified.
     pub audit_entries: u64,
 }
 
@@ -38,6 +43,7 @@ pub(crate) fn generations(records: &Records) -> Result<Vec<GenerationUse>, Manag
         held: keyring.generations().any(|held| held == generation),
         current: generation == keyring.current(),
         rows: 0,
+        sealed: 0,
         digests: 0,
         audit_entries: 0,
     };
@@ -51,15 +57,25 @@ pub(crate) fn generations(records: &Records) -> Result<Vec<GenerationUse>, Manag
     for kind in RowKind::ALL {
         records.store.scan(kind, RowFilter::All { after: None }, &mut |row| {
             count(row.mac.generation, |found| found.rows += 1);
-            if kind == RowKind::Version
-                && let Ok(version) = read::<VersionRecord>(&row, keyring)
-            {
-                count(version.record.digest.generation, |found| found.digests += 1);
+            match kind {
+                RowKind::Version => {
+                    let version = read::<VersionRecord>(&row, keyring).ok().map(|version| version.record);
+                    if let Some(version) = version.filter(|version| !version.is_ended()) {
+                        count(version.digest.generation, |found| found.digests += 1);
+                    }
+                }
+                RowKind::Sealed => {
+                    if let Ok(copy) = read::<SealedCopy>(&row, keyring) {
+                        count(copy.record.generation(), |found| found.sealed += 1);
+                    }
+                }
+                _ => {}
             }
             ControlFlow::Continue(())
         })?;
     }
-    records.store.audit(&AuditQuery::default(), &mut |entry| {
+    let after = vouched_for(records)?.to;
+    records.store.audit(&AuditQuery { after, ..AuditQuery::default() }, &mut |entry| {
         count(entry.mac.generation, |found| found.audit_entries += 1);
         ControlFlow::Continue(())
     })?;

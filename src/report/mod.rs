@@ -3,7 +3,9 @@
 mod check;
 mod compliance;
 mod generations;
+mod retirement;
 mod verify;
+mod vouched;
 
 pub(crate) use check::check;
 pub use check::{CheckFinding, CheckReport};
@@ -14,5 +16,7 @@ pub use compliance::{
 pub(crate) use compliance::{Survey, Surveyed, compliance, concerns, key_fields, rotation_fields};
 pub use generations::GenerationUse;
 pub(crate) use generations::generations;
+pub use retirement::RetiredGeneration;
+pub(crate) use retirement::retirement;
 pub use verify::AuditVerdict;
 pub(crate) use verify::{entry, verify};

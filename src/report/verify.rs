@@ -10,6 +10,7 @@ use crate::event::{Event, EventKind};
 use crate::id::{OwnerId, VersionNo};
 use crate::keyring::{Generation, Keyring};
 use crate::records::Records;
+use crate::report::vouched::vouched_for;
 use crate::store::{AuditQuery, AuditRow};
 
 /// What verifying the audit log found; the first trouble, in the order of the entries.
@@ -74,6 +75,18 @@ pub(crate) fn verify(
     anchor: Option<&AuditHead>,
     mut each: impl FnMut(u64, &Event),
 ) -> Result<(AuditVerdict, Vec<AuditVerdict>), ManageError> {
+    walk(records, anchor, |row, event| each(row.seq, event))
+}
+
+/// The same, with the stored form of each entry. Those of a generation that is not held are sound where a retirement
+/// vouches for them.
+pub(crate) fn walk(
+    records: &Records,
+    anchor: Option<&AuditHead>,
+    mut each: impl FnMut(&AuditRow, &Event),
+) -> Result<(AuditVerdict, Vec<AuditVerdict>), ManageError> {
+    let vouched = vouched_for(records)?;
+    let mut doubted = false;
     let body = records.head()?;
     let head = body.audit;
     let mut at = body.audit_start.unwrap_or(AuditHead::EMPTY);
@@ -85,7 +98,7 @@ pub(crate) fn verify(
         if at == head && row.seq == head.seq + 1 {
             return ControlFlow::Break(());
         }
-        let link = check_link(&records.keyring, &at, row);
+        let link = check_link(&records.keyring, &at, row, vouched.to);
         at = AuditHead { seq: row.seq, mac: row.mac.tag };
         match link {
             Ok(event) => {
@@ -94,7 +107,13 @@ pub(crate) fn verify(
                 }
                 anchored |= anchor == Some(&at);
                 if troubles.is_empty() {
-                    each(row.seq, &event);
+                    each(row, &event);
+                }
+            }
+            // Which of those that were vouched for together is not as it was, nobody can tell any more.
+            Err(AuditVerdict::KeyringBehind { seq, .. }) if seq <= vouched.broken_to => {
+                if !std::mem::replace(&mut doubted, true) {
+                    troubles.push(AuditVerdict::BrokenAt { seq: vouched.broken_to });
                 }
             }
             Err(found) => troubles.push(found),
@@ -115,7 +134,12 @@ pub(crate) fn verify(
     Ok((verdict, troubles))
 }
 
-fn check_link(keyring: &Keyring, previous: &AuditHead, row: &AuditRow) -> Result<Event, AuditVerdict> {
+fn check_link(
+    keyring: &Keyring,
+    previous: &AuditHead,
+    row: &AuditRow,
+    vouched_to: u64,
+) -> Result<Event, AuditVerdict> {
     let broken = AuditVerdict::BrokenAt { seq: previous.seq + 1 };
     let event = entry(row).map_err(|_| broken)?.event;
     // An entry that begins a new segment follows nothing but its number.
@@ -123,6 +147,7 @@ fn check_link(keyring: &Keyring, previous: &AuditHead, row: &AuditRow) -> Result
     let previous = if is_break { &AuditHead { mac: [0; 32], ..*previous } } else { previous };
     match audit::check(keyring, row.mac.generation, previous, &row.body, &row.mac.tag) {
         _ if row.seq != previous.seq + 1 => Err(broken),
+        Link::UnknownGeneration if row.seq <= vouched_to && columns_agree(row, &event) => Ok(event),
         Link::UnknownGeneration => {
             Err(AuditVerdict::KeyringBehind { seq: row.seq, generation: row.mac.generation })
         }

@@ -5,8 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::event::{Event, EventKind};
+use crate::rewrite::{Rewriting, Step};
 use crate::rotate::plan::{ClockState, clock_state};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, earlier};
 use crate::version::EndReason;
 
 /// What a tick did. `Display` tells it to people on a line, `Serialize` to programs.
@@ -43,6 +44,10 @@ pub struct TickReport {
     pub cleaned: usize,
     /// Counts moved to the hours, days and totals in which they are kept.
     pub rolled_up: usize,
+    /// Rows of an older generation of the master key that were written again under the current one.
+    pub rewritten: usize,
+    /// How far all rows are brought under a new generation of the master key, while that is under way.
+    pub rewriting: Option<Rewriting>,
     /// Notifications that time alone brought about: versions that end soon, keys that nobody uses.
     pub noticed: usize,
     /// Notifications that were told and acknowledged, on the channels that are served here.
@@ -80,6 +85,8 @@ impl TickReport {
             completed: 0,
             cleaned: 0,
             rolled_up: 0,
+            rewritten: 0,
+            rewriting: None,
             noticed: 0,
             notified: 0,
             dead: 0,
@@ -89,6 +96,15 @@ impl TickReport {
             next_due: None,
             more: false,
         }
+    }
+
+    /// Adds what was done for a new generation of the master key.
+    pub(crate) fn add_step(&mut self, step: Step) {
+        self.rewritten = step.rewritten;
+        self.rewriting = step.progress;
+        self.faults += step.faults;
+        self.more |= step.more;
+        self.next_due = earlier(self.next_due, step.next_due);
     }
 
     /// Counts what is recorded of a key.
@@ -128,6 +144,7 @@ impl fmt::Display for TickReport {
             ("completed", self.completed),
             ("cleaned", self.cleaned),
             ("rolled up", self.rolled_up),
+            ("rewritten", self.rewritten),
             ("noticed", self.noticed),
             ("notified", self.notified),
             ("dead", self.dead),
@@ -142,6 +159,13 @@ impl fmt::Display for TickReport {
             .collect();
         f.write_str(if told.is_empty() { "nothing to do" } else { "" })?;
         f.write_str(&told.join(", "))?;
+        if let Some(Rewriting { generation, remaining, .. }) = self.rewriting {
+            match remaining {
+                None => write!(f, "; counting what is to be rewritten under {generation}")?,
+                Some(0) => write!(f, "; all is rewritten under {generation}")?,
+                Some(left) => write!(f, "; {left} rows left to rewrite under {generation}")?,
+            }
+        }
         match (self.more, self.next_due) {
             (true, _) => f.write_str("; more is due"),
             (false, Some(next)) => write!(f, "; next {next}"),

@@ -1,4 +1,5 @@
-//! Upgrades: what validation learned of imported tokens takes the place of what another system had kept of them.
+//! Upgrades: what validation learned of tokens takes the place of what was kept of them, by another system or under an
+//! older generation of the master key.
 
 use crate::actor::Context;
 use crate::error::ManageError;
@@ -45,7 +46,7 @@ fn record(
         let Some(stored) = family(records, *key)? else { continue };
         let mut after = stored.family.clone();
         let transitions = lifecycle::upgrade(&mut after, *version, upgrade, t)?;
-        if transitions.is_empty() {
+        if after == stored.family {
             continue;
         }
         stored.write(&after, &mut changeset);

@@ -18,6 +18,9 @@ pub enum Write {
     /// Add the row; a conflict if its kind and id, or its kind and unique field, are taken.
     Insert(Row),
     /// Put the row in the place of the one with its kind and id; a conflict unless that one has this revision.
+    ///
+    /// The new row's own revision is what is stored, and what the feed goes by. It may be the one that is expected: the
+    /// same record is written again then, only under another master key, and the feed has nothing to tell.
     Replace {
         /// The new row.
         row: Row,
@@ -149,6 +152,7 @@ pub(crate) struct Draft {
 enum Change {
     Insert(Draft),
     Replace(Draft, Revision),
+    Rewrite(Draft, Revision),
     Delete(RowKind, String, Revision),
     Expect(RowKind, String, Option<Revision>),
 }
@@ -210,6 +214,12 @@ impl Changeset {
         self.changes.push(Change::Replace(draft, expected));
     }
 
+    /// Writes a row again under the current generation. What it records stays as it is, and so does its revision: nobody
+    /// who has read it has anything to learn.
+    pub(crate) fn rewrite(&mut self, draft: Draft, expected: Revision) {
+        self.changes.push(Change::Rewrite(draft, expected));
+    }
+
     pub(crate) fn delete(&mut self, kind: RowKind, id: impl Into<String>, expected: Revision) {
         self.changes.push(Change::Delete(kind, id.into(), expected));
     }
@@ -237,7 +247,7 @@ impl Changeset {
         self.changes.iter().filter_map(|change| match change {
             Change::Insert(draft) => Some((draft, Revision(0))),
             Change::Replace(draft, expected) => Some((draft, *expected)),
-            Change::Delete(..) | Change::Expect(..) => None,
+            Change::Rewrite(..) | Change::Delete(..) | Change::Expect(..) => None,
         })
     }
 
@@ -284,6 +294,7 @@ impl Changeset {
             }
             _ => revision,
         };
+        let before = revision;
         let revision = Revision(revision.0 + 1);
         // Nobody knows what the feed lacks behind a damaged head: all followers load anew.
         let floor = if broken { revision } else { self.floor.unwrap_or(floor).clamp(floor, revision) };
@@ -293,6 +304,7 @@ impl Changeset {
         let generation = self.keyring.current();
         let check = Check(*self.keyring.current_keys().check());
         body.checks.entry(generation).or_insert(check);
+        body.note_generation(generation, before, revision);
         let notice = broken.then(|| self.events.first().map(chain_broken)).flatten();
         let mut audit = Vec::with_capacity(self.events.len());
         for event in notice.iter().chain(&self.events) {
@@ -360,6 +372,9 @@ impl Changeset {
             Change::Insert(draft) => Write::Insert(self.row(draft, revision)),
             Change::Replace(draft, expected) => {
                 Write::Replace { row: self.row(draft, revision), expected: *expected }
+            }
+            Change::Rewrite(draft, expected) => {
+                Write::Replace { row: self.row(draft, *expected), expected: *expected }
             }
             Change::Delete(kind, id, expected) => {
                 Write::Delete { kind: *kind, id: id.clone(), expected: *expected }

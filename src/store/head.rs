@@ -47,6 +47,9 @@ pub(crate) struct HeadBody {
     pub(crate) high_water: Timestamp,
     /// For each generation that has written here, a value by which its master key is recognised.
     pub(crate) checks: BTreeMap<Generation, Check>,
+    /// For each generation below the highest that has written here, a revision behind which nothing was written under it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) written: BTreeMap<Generation, u64>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
@@ -119,7 +122,27 @@ impl HeadBody {
         high_water: Timestamp,
         checks: BTreeMap<Generation, Check>,
     ) -> Self {
-        Self { store, restored_from: None, segment, audit, audit_start: None, high_water, checks }
+        let written = BTreeMap::new();
+        Self { store, restored_from: None, segment, audit, audit_start: None, high_water, checks, written }
+    }
+
+    /// Notes under which generation a commit is made, for whoever brings all to a later one. As long as there is only one
+    /// generation, nothing is to be noted.
+    pub(crate) fn note_generation(&mut self, under: Generation, before: Revision, now: Revision) {
+        let Some(highest) = self.checks.keys().next_back().copied() else { return };
+        for older in self.checks.keys().filter(|generation| **generation < highest) {
+            self.written.entry(*older).or_insert(before.0);
+        }
+        if under < highest {
+            self.written.insert(under, now.0);
+        }
+    }
+
+    /// A revision behind which nothing was written under a generation before this one, as of the head's revision; `None`
+    /// where nothing ever was.
+    pub(crate) fn last_before(&self, generation: Generation, head: Revision) -> Option<Revision> {
+        let older = self.checks.keys().filter(|older| **older < generation);
+        older.map(|older| Revision(self.written.get(older).copied().unwrap_or(head.0))).max()
     }
 
     /// The id that the store was founded with.

@@ -145,7 +145,9 @@ impl State {
         }
         let name = (kind, id.clone());
         let place = match write {
-            Write::Insert(row) | Write::Replace { row, .. } => Some(Place { revision, row: Some(row) }),
+            Write::Insert(row) | Write::Replace { row, .. } => {
+                Some(Place { revision: row.revision, row: Some(row) })
+            }
             Write::Delete { .. } => kind.is_followed().then_some(Place { revision, row: None }),
             Write::Expect { .. } => return Ok(None),
         };

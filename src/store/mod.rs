@@ -27,6 +27,8 @@ use crate::time::Timestamp;
 pub use changeset::{AuditRow, Changeset, SealError, SealedChangeset, Tail, Write};
 pub(crate) use changeset::{Draft, Segment};
 pub use error::{CommitError, StoreError, StoreErrorKind};
+#[cfg(test)]
+pub(crate) use head::Check as HeadCheck;
 pub use head::Head;
 pub(crate) use head::HeadBody;
 pub(crate) use row::RowFault;

@@ -390,6 +390,12 @@ impl Facts {
         !matches!(self.state, State::Behind | State::Tampered | State::Absent)
     }
 
+    /// Whether its secret never validates again, whatever it is.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Revoked | State::Expired | State::Retired | State::Cancelled)
+    }
+
     /// What decides whether the version validates.
     #[inline]
     pub(crate) fn validity(&self) -> Validity {

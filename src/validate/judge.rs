@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::crypto;
 use crate::digest::SecretDigest;
+use crate::imported::Upgrade;
 use crate::keyring::Generation;
 use crate::limit::{self, LimitStatus};
 use crate::scope::ScopeSet;
@@ -179,6 +180,9 @@ impl Inner {
                 if place.entry.count(t) {
                     replica.slab.note(place.position);
                 }
+                if view.facts.generation < self.records.keyring.current() {
+                    self.offer_digest(&token, view);
+                }
                 Ok(view.grant(owner, limit))
             }
             Err(denial) => {
@@ -186,6 +190,17 @@ impl Inner {
                 Err(self.failed(denial, &demand, Some(token.locator)))
             }
         }
+    }
+
+    /// Has the digest under the current generation written by the next flush, in place of one of an older generation.
+    #[cold]
+    #[inline(never)]
+    fn offer_digest(&self, token: &PresentedToken<'_>, view: &View<'_>) {
+        let keyring = &self.records.keyring;
+        self.upgrades.offer((view.facts.key, view.facts.version), || Upgrade {
+            digest: SecretDigest::of(token, keyring.current(), keyring.current_keys()),
+            imported: None,
+        });
     }
 
     /// Counts a denial for the signals.
@@ -256,6 +271,8 @@ impl Inner {
                     return Err(Denial::unavailable(Unavailable::KeyringBehind(facts.generation)));
                 }
                 _ if !facts.has_digest() => (current, [0; 4]),
+                // What never validates again needs no master key to be denied.
+                _ if facts.is_over() && keyring.keys(facts.generation).is_none() => (current, [0; 4]),
                 _ => (facts.generation, facts.digest),
             },
             None => (current, [0; 4]),

@@ -345,7 +345,8 @@ impl Inner {
         }
     }
 
-    /// Records what was learned of imported tokens, by the same clock: some may have to rotate, or to end.
+    /// Records what was learned of tokens, by the same clock: some of those that were imported may have to rotate, or to
+    /// end.
     fn record_upgrades(&self) -> Result<(), StoreError> {
         let (now, mark) = (self.clock.now(), self.follower.replica.high_water());
         match clock_state(now, mark) {

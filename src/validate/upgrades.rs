@@ -1,4 +1,5 @@
-//! Upgrades: what validation learned of imported tokens, kept until a flush writes it.
+//! Upgrades: what validation learned of imported tokens, and of those whose digest is of an older generation, kept until a
+//! flush writes it.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -48,9 +49,8 @@ impl Upgrades {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::imported::{Strength, keyed};
+    use crate::imported::keyed;
     use crate::keyring::Keyring;
-    use crate::token::Locator;
 
     #[test]
     fn what_waits_is_bounded_and_the_rest_is_dropped() {
@@ -58,7 +58,7 @@ mod tests {
         let digest = keyed(b"token", ring.current(), ring.current_keys());
         let upgrades = Upgrades::default();
         let offer = |n: usize| {
-            let upgrade = || Upgrade { digest, locator: Locator::BLANK, strength: Strength::Weak };
+            let upgrade = || Upgrade { digest, imported: None };
             upgrades.offer((KeyId::from(n as u128), VersionNo::FIRST), upgrade);
         };
         (0..2 * Upgrades::ROOM).for_each(offer);

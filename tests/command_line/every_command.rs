@@ -418,6 +418,7 @@ fn what_is_over_is_cleaned_up_and_a_backup_brings_nothing_revoked_back() {
 fn a_master_key_is_rotated_in_steps_and_retired_when_nothing_needs_it() {
     let stage = Stage::new();
     let (key, token) = stage.issue(&[]);
+    let (idle, _) = stage.issue(&[]);
     let before = stage.read("master.key");
     let added = stage.json(&["master-key", "rotate"]);
     assert_eq!((&added["step"], &added["generation"]), (&"added".into(), &2.into()));
@@ -439,17 +440,57 @@ fn a_master_key_is_rotated_in_steps_and_retired_when_nothing_needs_it() {
     let [old, new] = status["generations"].as_array().unwrap().as_slice() else { panic!("{status}") };
     assert_eq!(
         (&old["digests"], &new["digests"], &new["current"]),
-        (&1.into(), &1.into(), &true.into()),
+        (&1.into(), &2.into(), &true.into()),
         "{status}"
     );
     assert!(new["rows"].as_u64().unwrap() > 0);
     assert_eq!(stage.json(&["audit", "verify"])["sound"], true);
     assert_eq!(stage.json(&["doctor"])["healthy"], true);
 
-    stage.run(&["master-key", "rotate", "--retire", "2"]).failed(1, "current");
-    stage.run(&["master-key", "rotate", "--retire", "1"]).failed(1, "still need g1");
+    stage.run(&["master-key", "retire", "2"]).failed(1, "current");
+    stage.run(&["master-key", "retire", "1"]).failed(1, "still need g1; --force would lose them");
     assert_eq!(stage.json(&["master-key", "rotate"])["step"], "added");
-    assert_eq!(stage.json(&["master-key", "rotate", "--retire", "3", "--yes"])["step"], "retired");
+    assert_eq!(stage.json(&["master-key", "retire", "3", "--yes"])["step"], "retired");
+    // A tick writes the rows again; the token that nobody uses any more is what is left.
+    let ticked = stage.json(&["tick"]);
+    assert!(ticked["rewritten"].as_u64().unwrap() > 3, "{ticked}");
+    assert_eq!(ticked["rewriting"]["remaining"], 0, "{ticked}");
+    let status = stage.json(&["master-key", "status"]);
+    assert_eq!(
+        (&status["generations"][0]["rows"], &status["rewriting"]["remaining"]),
+        (&0.into(), &0.into())
+    );
+    let refused = stage.run(&["master-key", "retire", "1"]);
+    refused.failed(1, &format!("0 rows, 0 sealed secrets, 1 tokens and 0 audit entries (1 keys: {idle})"));
+    let (lonely, unused) = stage.issue(&[]);
+    stage.json(&["revoke", &idle, "--yes"]);
+    stage.run(&["master-key", "retire", "1"]).refused(2, "--yes");
+    let retired = stage.json(&["master-key", "retire", "1", "--yes"]);
+    assert_eq!(
+        retired["lost"],
+        serde_json::json!({
+            "generation": 1, "rows": 0, "sealed": 0, "digests": 0, "keys": [], "audit_entries": 0,
+        })
+    );
+    let file = stage.read("master.key");
+    assert!(!file.contains("g1") && file.contains("g2*:"), "the old one is out of the file");
+    assert_eq!(
+        stage.json(&["audit", "verify"])["sound"],
+        true,
+        "without the master key of its first entries"
+    );
+    assert_eq!(stage.json(&["doctor"])["healthy"], true);
+    assert_eq!(stage.json_with(&["validate"], &unused)["key_id"], lonely.as_str());
+    // By force, also while a token needs it.
+    stage.json(&["master-key", "rotate"]);
+    stage.json(&["master-key", "rotate"]);
+    stage.json(&["tick"]);
+    let forced = stage.json(&["master-key", "retire", "2", "--force", "--yes"]);
+    assert_eq!(
+        (&forced["lost"]["digests"], &forced["lost"]["keys"]),
+        (&3.into(), &serde_json::json!([key, lonely]))
+    );
+    assert_eq!(stage.json(&["audit", "verify"])["sound"], true);
     let files = std::fs::read_dir(stage.folder.path()).unwrap().map(|entry| entry.unwrap().file_name());
     let beside: Vec<_> = files.filter(|name| name.to_string_lossy().starts_with("master")).collect();
     assert_eq!(beside, ["master.key"], "no other copy of a master key stays");

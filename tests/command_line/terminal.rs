@@ -109,7 +109,7 @@ fn each_command_that_cannot_be_undone_asks_and_takes_no_for_an_answer() {
         ("cleanup --older-than 36h".to_owned(), "over for 1d 12h"),
         ("restore backup.db".to_owned(), "in the place of"),
         ("notifications drop ops ntf_0000000000000000000000".to_owned(), "never told"),
-        ("master-key rotate --retire 2".to_owned(), "Take g2 out of"),
+        ("master-key retire 2".to_owned(), "Take g2 out of"),
     ] {
         let mut session = at_terminal(&stage, 120, &command);
         let asked = session.exp_string("[y/N]").unwrap();

@@ -1,14 +1,14 @@
-//! `master-key`: its generations, and the next one.
+//! `master-key`: its generations, the next one, and the end of an old one.
 
 use std::path::Path;
 
 use clap::{Args, Subcommand};
-use keyrota::{Generation, GenerationUse, Keyring, MasterKey as Key};
+use keyrota::{Generation, GenerationUse, MasterKey as Key, RetiredGeneration, Rewriting};
 use serde_json::{Value, json};
 
 use crate::failure::{Done, Failure};
 use crate::keyring_file;
-use crate::out::Out;
+use crate::out::{self, Out};
 use crate::place::Place;
 use crate::table::Table;
 use crate::terminal::{Progress, confirm};
@@ -19,6 +19,8 @@ pub(crate) enum MasterKey {
     Status(Status),
     /// Take the next step to a new master key: first add one, then make it the current one
     Rotate(Rotate),
+    /// Give an old generation up, and take it out of the file
+    Retire(Retire),
 }
 
 #[derive(Args, Debug)]
@@ -26,7 +28,8 @@ pub(crate) enum MasterKey {
 Example:
   keyrota master-key status
 
-JSON: {\"generations\": [{\"generation\", \"held\", \"current\", \"rows\", \"digests\", \"audit_entries\"} …]}")]
+JSON: {\"generations\": [{\"generation\", \"held\", \"current\", \"rows\", \"sealed\", \"digests\", \"audit_entries\"} …],
+       \"rewriting\": null or {\"generation\", \"rewritten\", \"remaining\", \"faults\", \"ended_at\"}}")]
 pub(crate) struct Status {}
 
 #[derive(Args, Debug)]
@@ -34,20 +37,34 @@ pub(crate) struct Status {}
 Examples:
   keyrota master-key rotate            first: adds a generation to the file, which nothing is written under yet
   keyrota master-key rotate            then: makes it the current one
-  keyrota master-key rotate --retire 1 --yes
 
 Between the two, give the file to every process that works on the database, and start them again: one that does
 not hold a generation that another has written under denies with 503. What was written under the old generation
-stays readable as long as that is in the file; `keyrota master-key status` counts it. A generation is retired
-when nothing needs it; with --force earlier, and what needs it is lost.
+stays readable as long as that is in the file. Ticks write it again under the new one, a thousand rows each, and the
+digest of a token follows when that is used; `keyrota master-key status` counts what is left.
 
-JSON: {\"step\": \"added\", \"current\" or \"retired\", \"generation\", \"generations\": […]}")]
-pub(crate) struct Rotate {
-    /// Take this generation out of the file
-    #[arg(long, value_name = "GENERATION", value_parser = generation)]
-    retire: Option<Generation>,
-    /// Also where rows, tokens or audit entries still need it: they are lost
-    #[arg(long, requires = "retire")]
+JSON: {\"step\": \"added\" or \"current\", \"generation\", \"generations\": […]}")]
+pub(crate) struct Rotate {}
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  keyrota master-key retire 1 --yes
+  keyrota master-key retire 1 --force --yes
+
+First the audit log is verified, and an entry of it vouches for all before it, so that what was written under the
+generation can be verified without it. Then the generation is taken out of the file; give that to every process. Where
+rows or tokens still need it, the exit code is 1 and nothing is changed; with --force they are lost, and the keys that
+die are named. A token moves to the current generation when it is used: one that nobody uses has to be rotated.
+
+JSON: {\"step\": \"retired\", \"generation\", \"lost\": {\"rows\", \"sealed\", \"digests\", \"audit_entries\", \"keys\": [id …]},
+       \"generations\": […]}")]
+pub(crate) struct Retire {
+    /// The generation: 1 or g1
+    #[arg(value_parser = generation)]
+    generation: Generation,
+    /// Also where something still needs it: that is lost
+    #[arg(long)]
     force: bool,
 }
 
@@ -63,17 +80,23 @@ impl MasterKey {
             Self::Status(_) => {
                 let mut progress = Progress::new(place);
                 progress.say("counting …");
-                let found = place.keys()?.generations()?;
+                let keys = place.keys()?;
+                let (found, rewriting) = (keys.generations()?, keys.rewriting()?);
                 drop(progress);
-                out.answer(&json!({ "generations": found }), |out| told(&found, out))
+                out.answer(&json!({ "generations": found, "rewriting": rewriting }), |out| {
+                    told(&found, out)?;
+                    rewriting.map_or(Ok(()), |rewriting| out.line(&come_so_far(&rewriting)))
+                })
             }
             Self::Rotate(rotate) => rotate.run(place, out),
+            Self::Retire(retire) => retire.run(place, out),
         }
     }
 }
 
 fn told(found: &[GenerationUse], out: &mut Out) -> Done {
-    let mut table = Table::new(["generation", "held", "current", "rows", "tokens", "audit entries"]);
+    let mut table =
+        Table::new(["generation", "held", "current", "rows", "sealed", "tokens", "audit entries"]);
     let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
     for one in found {
         table.row([
@@ -81,6 +104,7 @@ fn told(found: &[GenerationUse], out: &mut Out) -> Done {
             yes(one.held),
             yes(one.current),
             one.rows.to_string(),
+            one.sealed.to_string(),
             one.digests.to_string(),
             one.audit_entries.to_string(),
         ]);
@@ -88,18 +112,31 @@ fn told(found: &[GenerationUse], out: &mut Out) -> Done {
     out.table(&table)
 }
 
+/// How far the ticks have come, for people.
+fn come_so_far(rewriting: &Rewriting) -> String {
+    let Rewriting { generation, rewritten, remaining, faults, .. } = *rewriting;
+    let left = match remaining {
+        None => "it is being counted".to_owned(),
+        Some(0) => "nothing is left".to_owned(),
+        Some(rows) => format!("{rows} are left"),
+    };
+    let faults =
+        if faults == 0 { String::new() } else { format!("; {faults} cannot be believed, see doctor") };
+    format!("to {generation}: {rewritten} rows were written again by ticks, {left}{faults}")
+}
+
+/// The file of the master keys.
+fn file(place: &Place) -> Done<&Path> {
+    place.master_key_file().ok_or_else(|| {
+        Failure::Usage("the master keys are to be changed in their file: give --master-key-file".to_owned())
+    })
+}
+
 impl Rotate {
     fn run(&self, place: &Place, out: &mut Out) -> Done {
-        let path = place.master_key_file().ok_or_else(|| {
-            Failure::Usage(
-                "the new master key goes into the file of the old one: give --master-key-file".to_owned(),
-            )
-        })?;
+        let path = file(place)?;
         let keyring = place.keyring()?;
         let found = place.keys()?.generations()?;
-        if let Some(generation) = self.retire {
-            return self.retire(place, path, keyring, generation, &found, out);
-        }
         // The latest generation that waits, if one does: one that the store was not written under yet.
         let current = keyring.current();
         let waiting = keyring.generations().filter(|held| *held > current).max();
@@ -121,43 +158,77 @@ impl Rotate {
                 "next: give the file to every process once more; `keyrota master-key status` counts what is left of the old"
             }
         };
-        answered(place, step, generation, next, out)
-    }
-
-    fn retire(
-        &self,
-        place: &Place,
-        path: &Path,
-        keyring: Keyring,
-        generation: Generation,
-        found: &[GenerationUse],
-        out: &mut Out,
-    ) -> Done {
-        if generation == keyring.current() {
-            return Err(Failure::Denied(format!("{generation} is the current generation; rotate first")));
-        }
-        let needed = found
-            .iter()
-            .find(|one| one.generation == generation)
-            .map_or((0, 0, 0), |one| (one.rows, one.digests, one.audit_entries));
-        let (rows, tokens, entries) = needed;
-        let lost = format!("{rows} rows, {tokens} tokens and {entries} audit entries");
-        if needed != (0, 0, 0) && !self.force {
-            return Err(Failure::Denied(format!("{lost} still need {generation}; --force would lose them")));
-        }
-        confirm(place, || Ok(format!("Take {generation} out of {path:?}, and lose {lost}?")))?;
-        keyring_file::replace(path, &keyring.without(generation)?)?;
-        answered(place, "retired", generation, "next: give the file to every process", out)
+        answered(place, step, generation, None, next, out)
     }
 }
 
-fn answered(place: &Place, step: &str, generation: Generation, next: &str, out: &mut Out) -> Done {
+impl Retire {
+    fn run(&self, place: &Place, out: &mut Out) -> Done {
+        let (path, keyring, generation) = (file(place)?, place.keyring()?, self.generation);
+        if generation == keyring.current() {
+            return Err(Failure::Denied(format!("{generation} is the current generation; rotate first")));
+        }
+        let keys = place.keys()?;
+        let mut progress = Progress::new(place);
+        progress.say("verifying …");
+        let lost = keys.retirement(generation)?;
+        drop(progress);
+        if lost.is_needed() && !self.force {
+            return Err(Failure::Denied(format!(
+                "{} still need {generation}; --force would lose them",
+                what(&lost)
+            )));
+        }
+        confirm(place, || Ok(format!("Take {generation} out of {path:?}, and lose {}?", what(&lost))))?;
+        let act = place.act(&keys);
+        let lost = if self.force {
+            act.retire_generation_by_force(generation)?
+        } else {
+            act.retire_generation(generation)?
+        };
+        // It may have been taken out already, by one who died before the answer.
+        if keyring.generations().any(|held| held == generation) {
+            keyring_file::replace(path, &keyring.without(generation)?)?;
+        }
+        answered(place, "retired", generation, Some(&lost), "next: give the file to every process", out)
+    }
+}
+
+/// What is lost, for people: with the first few keys.
+fn what(lost: &RetiredGeneration) -> String {
+    let mut text = format!(
+        "{} rows, {} sealed secrets, {} tokens and {} audit entries",
+        lost.rows, lost.sealed, lost.digests, lost.audit_entries
+    );
+    let named: Vec<_> = lost.keys.iter().take(5).map(ToString::to_string).collect();
+    if !named.is_empty() {
+        let more = if lost.keys.len() > named.len() { " …" } else { "" };
+        text.push_str(&format!(" ({} keys: {}{more})", lost.keys.len(), named.join(", ")));
+    }
+    text
+}
+
+fn answered(
+    place: &Place,
+    step: &str,
+    generation: Generation,
+    lost: Option<&RetiredGeneration>,
+    next: &str,
+    out: &mut Out,
+) -> Done {
     // Where a generation was retired by force, the store may no longer open.
     let found = place.keys().and_then(|keys| Ok(keys.generations()?)).ok();
     let generations = found.as_ref().map_or(Value::Null, |found| json!(found));
-    let answer = json!({ "step": step, "generation": generation, "generations": generations });
+    let mut answer = json!({ "step": step, "generation": generation, "generations": generations });
+    if let (Some(fields), Some(lost)) = (answer.as_object_mut(), lost) {
+        fields.insert("lost".to_owned(), out::json(lost)?);
+    }
     out.answer(&answer, |out| {
         out.line(&format!("{generation}: {step}"))?;
+        if let Some(lost) = lost.filter(|lost| lost.is_needed()) {
+            out.line(&format!("lost: {}", what(lost)))?;
+            lost.keys.iter().try_for_each(|key| out.line(&key.to_string()))?;
+        }
         out.line(next)?;
         found.as_ref().map_or(Ok(()), |found| told(found, out))
     })

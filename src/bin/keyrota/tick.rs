@@ -21,8 +21,8 @@ Ticks until nothing more is due. Name the channels that your service serves, or 
 Keys whose successors go into a sink are left to the process that has it.
 
 JSON: {\"ticks\", \"at\", \"clock\", \"started\", \"offered\", \"activated\", \"failed\", \"lapsed\", \"retried\", \"expired\",
-       \"retired\", \"completed\", \"cleaned\", \"rolled_up\", \"noticed\", \"notified\", \"dead\", \"dropped\", \"deferred\",
-       \"faults\", \"next_due\", \"more\"}; counts are the sums of all ticks. Exit code 1 where the clock is not believed")]
+       \"retired\", \"completed\", \"cleaned\", \"rolled_up\", \"rewritten\", \"rewriting\", \"noticed\", \"notified\", \"dead\",
+       \"dropped\", \"deferred\", \"faults\", \"next_due\", \"more\"}; counts are the sums of all ticks. Exit code 1 where the clock is not believed")]
 pub(crate) struct Tick {
     /// Tick once only
     #[arg(long)]
@@ -73,7 +73,9 @@ impl Tick {
         let (mut report, mut sums, mut ticks) = (keys.tick()?, Map::new(), 1_usize);
         add(&mut sums, &report)?;
         while report.more && !self.once {
-            progress.say(&format!("tick {ticks}: {}", counts(&sums)));
+            let left = report.rewriting.and_then(|rewriting| rewriting.remaining).filter(|left| *left > 0);
+            let left = left.map_or(String::new(), |left| format!(", {left} rows left to rewrite"));
+            progress.say(&format!("tick {ticks}: {}{left}", counts(&sums)));
             report = keys.tick()?;
             ticks += 1;
             add(&mut sums, &report)?;

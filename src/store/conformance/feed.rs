@@ -1,8 +1,9 @@
 //! What the feed promises: every change of a followed kind, in order, by whole commits, down to its floor.
 
+use crate::keyring::Generation;
 use crate::store::conformance::StoreBed;
-use crate::store::conformance::lab::{Lab, Told, draft, event, feed, indexed, page, some};
-use crate::store::{FeedPage, Revision, RowKind};
+use crate::store::conformance::lab::{Lab, Told, draft, event, feed, indexed, keyring, page, some};
+use crate::store::{Changeset, CommitError, FeedPage, Revision, RowKind};
 
 fn names(told: &[Told]) -> Vec<&str> {
     told.iter().map(|told| told.name().1).collect()
@@ -216,5 +217,44 @@ pub fn the_feed_page_holds_the_head(bed: &dyn StoreBed) {
         for since in [Revision(0), head.revision, Revision(99)] {
             assert_eq!(page(&*lab.store, since, 1).1.head.as_ref(), Some(&head), "the page holds the head");
         }
+    }
+}
+
+/// A row that is written again under another master key has the revision that it had: whoever read it before can still
+/// replace it, and no follower hears of it.
+pub fn a_row_that_is_written_again_keeps_its_revision_and_the_feed_is_silent(bed: &dyn StoreBed) {
+    let lab = Lab::founded(bed);
+    let second = Generation::new(2);
+    let master = keyring(0x11).master(Generation::FIRST).cloned().expect("a keyring holds its master key");
+    let added = lab.ring.clone().with(second, master).expect("a keyring takes a second master key");
+    let ring = added.clone().with_current(second).expect("a generation that is held can be the current one");
+    let lab = Lab { ring: added, ..lab };
+    for kind in [RowKind::Key, RowKind::Outbox] {
+        let named =
+            |state| indexed(kind, "again", |index| (index.unique, index.state) = (some("u"), some(state)));
+        let old = lab.insert(named("first"));
+        let later = lab.insert(draft(kind, "later"));
+        let rewrite = |expected| {
+            let mut changes = Changeset::new(&ring);
+            changes.rewrite(named("first"), expected);
+            lab.store.commit(&changes)
+        };
+        let written = rewrite(old).expect("a commit whose expectations hold succeeds");
+        let row = lab.get(kind, "again").expect("a row that is written again is there");
+        assert_eq!(row.revision, old, "the revision of the row, not that of the commit");
+        assert_eq!(row.mac.generation, second, "what is written again is what is read");
+        assert_eq!(lab.find(kind, "u"), Some(row), "it is found as before");
+        let (told, page) = feed(&*lab.store, later, 100);
+        assert_eq!((told, page.up_to), (Vec::new(), written), "the feed has nothing to tell of it");
+        let stale = rewrite(later);
+        assert!(matches!(stale, Err(CommitError::Conflict { .. })), "it may not be another row: {stale:?}");
+        // As long as nobody has changed what it records, it does not matter who was first.
+        let mut changes = Changeset::new(&ring);
+        changes.replace(named("second"), old);
+        let last = lab.store.commit(&changes).expect("a commit whose expectations hold succeeds");
+        assert!(matches!(rewrite(old), Err(CommitError::Conflict { .. })), "a later row is not written over");
+        let (told, _) = feed(&*lab.store, written, 100);
+        let told: Vec<_> = told.iter().map(|told| told.row().revision).collect();
+        assert_eq!(told, if kind.is_followed() { vec![last] } else { Vec::new() });
     }
 }

@@ -121,6 +121,7 @@ macro_rules! conformance_suite {
             the_feed_tells_deletions
             the_feed_tells_a_row_that_came_back
             the_feed_is_silent_on_kinds_that_are_not_followed
+            a_row_that_is_written_again_keeps_its_revision_and_the_feed_is_silent
             the_feed_below_its_floor_tells_nothing
             the_feed_ahead_of_the_head_tells_nothing
             the_feed_of_an_empty_store_is_empty

@@ -119,7 +119,9 @@ impl Inner {
                 if facts.has_digest() && (of_digest | of_token) {
                     let place = Place { position, entry };
                     let found = Found { view: View::of(replica, entry), place, is_it: true };
-                    let is_old = of_digest || generation != keyring.current();
+                    // Another process may have a later generation as its current one: that one's stay as they are.
+                    let current = keyring.current();
+                    let is_old = generation < current || of_digest && generation == current;
                     *slot = Some(Match { found, foreign: *foreign, is_old });
                 }
             }
@@ -136,8 +138,10 @@ impl Inner {
             let (current, keys) = (keyring.current(), keyring.current_keys());
             Upgrade {
                 digest: imported::keyed(token, current, keys),
-                locator: imported::locator(&imported::wrapped(&matched.foreign, current, keys), keys),
-                strength: Strength::of(token),
+                imported: Some((
+                    imported::locator(&imported::wrapped(&matched.foreign, current, keys), keys),
+                    Strength::of(token),
+                )),
             }
         });
     }
