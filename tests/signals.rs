@@ -23,6 +23,8 @@ use keyrota::{
     ManualClock, Notification, NotificationKind, OwnerLimit, RotationPolicy, Severity, SignalSettings,
     UsageBatch, UsageEntry, Validator,
 };
+#[cfg(feature = "sqlite")]
+use keyrota::{Claim, ClaimId, SqliteStore};
 
 struct Bed {
     place: Place,
@@ -180,7 +182,7 @@ fn who_uses_the_old_token_after_a_rotation_is_told_apart_from_who_guesses() {
 }
 
 #[test]
-fn a_revoked_version_and_one_that_nobody_can_have_are_told_by_their_names() {
+fn a_revoked_version_and_one_that_has_expired_are_told_by_their_names() {
     on_both(|bed| {
         let leaked = bed.issue("leaked");
         bed.root().revoke(leaked.key).unwrap();
@@ -191,6 +193,46 @@ fn a_revoked_version_and_one_that_nobody_can_have_are_told_by_their_names() {
         bed.fail(1, expired.token.expose(), Demand::NOTHING);
         assert_eq!(bed.lines(), ["retired_version_used v1 1"]);
     });
+}
+
+/// Who holds a copy of the file and the master keys has the secrets of successors that still wait.
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_version_that_was_never_handed_over_is_denied_and_told_as_critical_once_a_day() {
+    let bed = Bed::new(Place::sqlite());
+    let issued = bed.root().issue(new_key("ci").auto_rotation(true)).unwrap();
+    for _ in 0..84 {
+        bed.pass(DAY);
+        assert_eq!(bed.lines(), [""; 0]);
+    }
+    let live = bed.place.file().unwrap();
+    let copy = live.with_file_name("stolen.db");
+    SqliteStore::open(&live).unwrap().backup().to(&copy).unwrap();
+    let thief = KeyManager::builder(SqliteStore::open(&copy).unwrap(), keyring()).clock(bed.clock.clone());
+    let claim = Claim::for_owner(issued.key, ClaimId::random().unwrap());
+    let stolen = thief.open().unwrap().by(Actor::owner("ada")).claim(claim).unwrap().token;
+
+    let denied = bed.validator.validate_for(stolen.expose(), address(7)).unwrap_err();
+    assert_eq!(denied.reason(), DenialReason::Undelivered);
+    bed.fail(1, stolen.expose(), address(7));
+    let told = bed.told();
+    assert_eq!(told.iter().map(line).collect::<Vec<_>>(), ["undelivered_version_used v2 2"]);
+    assert_eq!((told[0].kind, told[0].severity), (NotificationKind::Alarm, Severity::Critical));
+    assert_eq!((told[0].key, told[0].owner), (Some(issued.key), Some(common::owner("ada"))));
+    assert_eq!(told[0].hint, Some(stolen.hint().to_string()));
+    bed.pass(HOUR);
+    bed.fail(5, stolen.expose(), address(7));
+    assert_eq!(bed.lines(), [""; 0], "once a day");
+    bed.pass(DAY);
+    bed.fail(5, stolen.expose(), address(7));
+    assert_eq!(bed.lines(), ["undelivered_version_used v2 5"]);
+
+    // Once it is handed over to whom it belongs, it is a version like any other.
+    let claim = Claim::for_owner(issued.key, ClaimId::random().unwrap());
+    let claimed = bed.keys.by(Actor::owner("ada")).claim(claim).unwrap();
+    assert_eq!(claimed.token.expose(), stolen.expose());
+    assert!(bed.validator.validate(claimed.token.expose()).is_ok());
+    assert_eq!(bed.lines(), [""; 0]);
 }
 
 #[test]
@@ -228,7 +270,9 @@ fn of_one_sort_twenty_an_hour_are_told_and_the_rest_is_counted() {
         assert!(lines.contains(&"source_flooding the worst 1000".to_owned()), "a sort of its own");
         assert_eq!(bed.lines(), [""; 0]);
         bed.pass(HOUR);
-        assert_eq!(bed.lines(), ["source_failing and 10 more"]);
+        let rest = bed.told();
+        assert_eq!(rest.iter().map(line).collect::<Vec<_>>(), ["source_failing and 10 more"]);
+        assert_eq!(rest[0].severity, Severity::Warning, "as those that it counts");
     });
 }
 

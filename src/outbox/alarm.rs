@@ -51,7 +51,7 @@ impl Alarms {
         };
         let told = self.0.get_mut(at).map(|(tally, _)| {
             let rest = tally.rest(t);
-            (rest, tally.count(t))
+            (rest, tally.count(alarm.severity, t))
         });
         let (rest, is_told) = told.unwrap_or((None, true));
         rest.into_iter().chain(is_told.then_some(alarm))

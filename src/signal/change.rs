@@ -5,10 +5,16 @@
 //! binomial with one part in n + 1, whatever the key's true rate: no rate has to be estimated, and a short or a silent
 //! history makes the test cautious instead of wrong. Requests do depend on each other, so that days vary more than that:
 //! by a factor that is estimated from how much all of those 56 days vary about their weekday's mean, once as a factor
-//! and once as one that grows with the mean; the larger counts, and is raised by two standard errors. All counts are
-//! divided by it. A change is told when Chernoff's bound of the binomial tail is below [`ODDS`], and, since days can also
-//! vary by factors, when it is [`DEVIATIONS`] away on the scale of logarithms, too; when today is outside of all that its
-//! weekday has shown; and when the difference is of a size that matters.
+//! and once as one that grows with the mean; the larger counts, and is raised by two standard errors.
+//!
+//! For a rise all counts are divided by it: as if requests came in crowds of that size. That would make silence as likely
+//! as that none of a few crowds comes, however many requests there were; but a key whose days differ by factors is not
+//! silent for that. For a fall, therefore, days are taken for those of a rate that differs by factors (gamma), with counts
+//! of the same variance (negative binomial).
+//!
+//! A change is told when that is below [`ODDS`], and, since days can also vary by factors, when it is [`DEVIATIONS`] away on
+//! the scale of logarithms, too; when today is outside of all that its weekday has shown; and when the difference is of a
+//! size that matters.
 
 /// How many weeks are looked back.
 pub(crate) const WEEKS: usize = 8;
@@ -91,6 +97,19 @@ fn surprise(part: f64, all: f64, p: f64) -> f64 {
     term(part, all * p) + term(all - part, all * (1.0 - p))
 }
 
+/// ln of the likelihood ratio between a rate of today's own and one that all days have, for counts whose variance is
+/// `scale` times their mean because their rate differs by factors from day to day. By Wilks's theorem the chance of more
+/// than x is about that of a normal deviate beyond √(2x), which is less than e⁻ˣ.
+fn surprise_of_fall(today: f64, others: f64, n: f64, scale: f64) -> f64 {
+    let shape = others / n / (scale - 1.0);
+    let term = |count: f64, shape: f64, mean: f64| {
+        let of_count = if count > 0.0 { count * (count / mean).ln() } else { 0.0 };
+        of_count - (count + shape) * ((count + shape) / (mean + shape)).ln()
+    };
+    let mean = (today + others) / (n + 1.0);
+    term(today, shape, mean) + term(others, n * shape, n * mean)
+}
+
 /// Whether a key's use on a day has changed, and how many requests were to be expected. `before` are the days before it,
 /// from the nearest on, as far back as the key was there. Of a day that is not over yet, only that it already has too many
 /// can be said: its count only grows, so that looking often makes no more false alarms than looking once.
@@ -110,9 +129,12 @@ pub(crate) fn change(today: u64, is_over: bool, before: &[u64]) -> Option<(Chang
     if !is_more && !is_less {
         return None;
     }
-    let scale = dispersion(before, mean);
-    let all = (today + same.sum::<f64>()) / scale;
-    let surprise = surprise(today / scale, all, 1.0 / (n + 1.0));
+    let (scale, others) = (dispersion(before, mean), same.sum::<f64>());
+    let surprise = if is_more {
+        surprise(today / scale, (today + others) / scale, 1.0 / (n + 1.0))
+    } else {
+        surprise_of_fall(today, others, n, scale)
+    };
     let found = surprise > -ODDS.ln() && deviations(today, before) >= DEVIATIONS;
     found.then_some((if is_more { Change::More } else { Change::Less }, mean.round() as u64))
 }

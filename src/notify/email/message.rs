@@ -52,3 +52,27 @@ pub(super) fn message(
     };
     Ok(message.map_err(|_| Unwritable)?.formatted())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::notification::NotificationKind;
+
+    fn of(mail: Mail) -> Result<String, Unwritable> {
+        let address = EmailAddress::new("ada@example.com").unwrap();
+        let at: Timestamp = "2027-01-01T00:00:00Z".parse().unwrap();
+        let told = Notification::new(at, NotificationKind::Issued).identified("x");
+        message(&address, &address, mail, &told, at).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn a_subject_is_cut_and_a_mail_that_is_too_long_is_not_written() {
+        let written = of(Mail::new("x".repeat(SUBJECT + 1), "text")).unwrap();
+        let (subject, _) = written.split_once("Subject: ").unwrap().1.split_once("\r\nDate").unwrap();
+        assert_eq!(subject.matches('x').count(), SUBJECT);
+        let long = "x".repeat(BODY);
+        assert!(of(Mail::new("x", long.clone()).html(long.clone())).is_ok());
+        assert!(of(Mail::new("x", format!("{long}x"))).is_err());
+        assert!(of(Mail::new("x", "x").html(format!("{long}x"))).is_err());
+    }
+}

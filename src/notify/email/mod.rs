@@ -1,6 +1,7 @@
 //! Telling by mail.
 
 mod address;
+mod alarms;
 mod dialogue;
 mod mail;
 mod message;
@@ -217,20 +218,22 @@ impl EmailBuilder {
     }
 }
 
-fn tls(pem: Option<&str>) -> Result<ClientConfig, EmailError> {
+/// Whom to believe: these and nobody else, or else whom Mozilla does.
+fn roots(pem: Option<&str>) -> Result<RootCertStore, EmailError> {
     let mut roots = RootCertStore::empty();
-    match pem {
-        Some(pem) => {
-            for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-                let certificate = certificate.map_err(|_| EmailError::Certificates)?;
-                roots.add(certificate).map_err(|_| EmailError::Certificates)?;
-            }
-            if roots.is_empty() {
-                return Err(EmailError::Certificates);
-            }
-        }
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+    let Some(pem) = pem else {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        return Ok(roots);
+    };
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate = certificate.map_err(|_| EmailError::Certificates)?;
+        roots.add(certificate).map_err(|_| EmailError::Certificates)?;
     }
+    (!roots.is_empty()).then_some(roots).ok_or(EmailError::Certificates)
+}
+
+fn tls(pem: Option<&str>) -> Result<ClientConfig, EmailError> {
+    let roots = roots(pem)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     // The provider knows the versions that it was built with.
@@ -334,5 +337,19 @@ impl fmt::Debug for Email {
 impl fmt::Debug for EmailBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EmailBuilder").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a server of the tests could not show: none has a certificate of a public authority.
+    #[test]
+    fn whoever_names_an_authority_trusts_that_one_and_nobody_else() {
+        let one = include_str!("../authority.pem");
+        assert_eq!(roots(Some(one)).unwrap().len(), 1);
+        assert_eq!(roots(None).unwrap().len(), webpki_roots::TLS_SERVER_ROOTS.len());
+        assert_eq!(roots(Some("")).map(drop), Err(EmailError::Certificates));
     }
 }

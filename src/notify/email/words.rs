@@ -1,6 +1,7 @@
 //! The words of the standard mails: for each kind what happened, and what to do.
 
 use crate::notification::{Notification, NotificationKind};
+use crate::policy::Claimant;
 use crate::time::Timestamp;
 
 /// What a mail says, in three parts.
@@ -27,7 +28,7 @@ fn span(seconds: u64) -> String {
 }
 
 /// What the notification is about, as a person says it: `the key "ci" (key_4fTq…)`.
-fn about(told: &Notification) -> String {
+pub(super) fn about(told: &Notification) -> String {
     let hint = told.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
     match (&told.name, told.key, told.owner) {
         (Some(name), ..) => format!("the key {:?}{hint}", name.as_str()),
@@ -157,29 +158,29 @@ impl Words {
                 format!("The token of {about} was not used for 30 days."),
                 "If nobody needs it any more, revoke it.".to_owned(),
             ),
-            Kind::Alarm => {
-                let subject = told.subject.as_deref().unwrap_or("something that should not happen");
-                let more = told.more.map(|more| format!(" There are {more} more that are not told one by one."));
-                (
-                    format!("Alarm: {subject}: {about}"),
-                    format!("An alarm was raised about {about}: {subject}.{}", more.unwrap_or_default()),
-                    "Look at it now; the audit log says what led to it.".to_owned(),
-                )
-            }
+            Kind::Alarm => return Self::of_alarm(told),
         };
         Self { subject, what, to_do }
     }
 }
 
 /// With its first letter in upper case.
-fn capital(text: &str) -> String {
+pub(super) fn capital(text: &str) -> String {
     let mut chars = text.chars();
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+fn claimed_by(claimant: Claimant) -> &'static str {
+    match claimant {
+        Claimant::Holder => "whoever holds the old token",
+        Claimant::Owner => "the service, for its owner",
+    }
 }
 
 /// What is known, each with its name.
 pub(super) fn facts(told: &Notification) -> Vec<(&'static str, String)> {
     let all = [
+        ("Alarm", told.subject.clone()),
         ("Key", told.name.as_ref().map(|name| name.as_str().to_owned())),
         ("Token", told.hint.clone()),
         ("Version", told.version.map(|version| version.to_string())),
@@ -187,6 +188,11 @@ pub(super) fn facts(told: &Notification) -> Vec<(&'static str, String)> {
         ("Claim by", told.claim_by.map(date)),
         ("Ends", told.ends_at.map(date)),
         ("Last used", told.last_used.map(date)),
+        ("Claimed by", told.claimant.map(|claimant| claimed_by(claimant).to_owned())),
+        ("From", told.source.clone()),
+        ("Locator", told.locator.map(|locator| locator.to_string())),
+        ("Seen", told.count.map(|count| count.to_string())),
+        ("Expected", told.expected.map(|expected| expected.to_string())),
         ("By", told.actor.as_ref().map(ToString::to_string)),
         ("Reason", told.reason.clone()),
         ("Happened", Some(date(told.at))),

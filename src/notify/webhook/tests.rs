@@ -212,3 +212,14 @@ fn neither_secret_nor_path_is_printed() {
     assert!(printed.contains("hooks.example.com"), "{printed}");
     assert!(!printed.contains("T0KEN") && !printed.contains("C2FVsBQI"), "{printed}");
 }
+
+/// What a receiver of these tests could not show: none has a certificate of a public authority.
+#[test]
+fn whoever_names_an_authority_trusts_that_one_and_nobody_else() {
+    let one = include_str!("../authority.pem");
+    for (pem, count) in [(one.to_owned(), 1), (one.repeat(2), 2)] {
+        let RootCerts::Specific(trusted) = roots(Some(&pem)).unwrap() else { panic!("not those alone") };
+        assert_eq!(trusted.len(), count);
+    }
+    assert!(matches!(roots(None), Ok(RootCerts::WebPki)));
+}

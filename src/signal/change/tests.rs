@@ -125,14 +125,47 @@ fn found_after(traffic: &Traffic, factor: f64, seed: u64) -> Option<usize> {
     None
 }
 
+/// Of 40 keys of a kind: how many are found within so many hours, and the hours of the middle one.
+fn found_within(kind: usize, factor: f64, hours: usize) -> usize {
+    let mut found: Vec<_> =
+        (1..=40).map(|seed| found_after(&KINDS[kind], factor, seed).unwrap_or(usize::MAX)).collect();
+    found.sort_unstable();
+    let count = found.iter().filter(|found| **found <= hours).count();
+    let median = Some(found[19]).filter(|median| *median < usize::MAX);
+    println!("traffic {kind} times {factor}: {count} of 40 within {hours} h, half of them after {median:?}");
+    count
+}
+
 #[test]
-fn a_key_that_is_used_ten_times_as_much_is_found_within_a_day_and_an_even_one_also_by_less_or_by_silence() {
-    for (kind, factor) in [(1, 10.0), (2, 10.0), (3, 10.0), (5, 10.0), (3, 3.0), (3, 0.0)] {
-        let found: Vec<_> = (1..=40).map(|seed| found_after(&KINDS[kind], factor, seed)).collect();
-        let mut hours: Vec<_> = found.iter().map(|found| found.unwrap_or(usize::MAX)).collect();
-        hours.sort_unstable();
-        println!("traffic {kind} times {factor}: median {} h, latest {} h", hours[20], hours[39]);
-        assert!(hours[39] <= 24, "traffic {kind} times {factor}: {found:?}");
+fn a_key_that_is_used_ten_times_as_much_is_found_within_a_day_and_an_even_one_also_by_three_times_as_much() {
+    for (kind, factor) in [(1, 10.0), (2, 10.0), (3, 10.0), (5, 10.0), (3, 3.0)] {
+        assert_eq!(found_within(kind, factor, 24), 40, "traffic {kind} times {factor}");
+    }
+    // Days that differ by a third, or by a half.
+    for (kind, factor, fewest) in [(6, 10.0, 28), (4, 10.0, 5), (4, 30.0, 24)] {
+        assert!(found_within(kind, factor, 24) >= fewest, "traffic {kind} times {factor}");
+    }
+}
+
+/// A fall is known of a whole day only: at the end of the first one, or of the next.
+#[test]
+fn a_key_that_falls_silent_is_found_within_two_days_however_its_days_vary_and_an_even_one_also_by_a_third() {
+    for (kind, factor, fewest) in [
+        (1, 0.0, 32),
+        (2, 0.0, 32),
+        (3, 0.0, 40),
+        (4, 0.0, 32),
+        (5, 0.0, 40),
+        (6, 0.0, 32),
+        (3, 0.1, 40),
+        (5, 0.1, 20),
+        (3, 0.3, 32),
+    ] {
+        assert!(found_within(kind, factor, 48) >= fewest, "traffic {kind} times {factor}");
+    }
+    // What cannot be seen: too little is used, or its days differ by as much themselves.
+    for (kind, factor) in [(0, 0.0), (4, 0.1), (4, 0.3), (6, 0.3)] {
+        assert_eq!(found_within(kind, factor, 48), 0, "traffic {kind} times {factor}");
     }
 }
 
@@ -165,6 +198,16 @@ fn half_as_much_and_twice_as_much_are_no_change_and_a_steady_key_is_known_by_les
     weekly.iter_mut().skip(6).step_by(7).for_each(|day| *day = 10);
     assert_eq!(change(10, true, &weekly), None);
     assert_eq!(change(1_000, true, &weekly).map(|(change, _)| change), Some(Change::More));
+}
+
+#[test]
+fn a_day_that_differs_by_a_factor_such_as_days_do_is_no_change_though_chance_alone_would_not_make_it() {
+    // One week this much, the next one nearly three times that: half as much again about their mean.
+    let uneven: Vec<u64> = (0..DAYS).map(|day| if day / 7 % 2 == 0 { 12_130 } else { 32_970 }).collect();
+    let (scale, others) = (dispersion(&uneven, 22_550.0), 8.0 * 22_550.0);
+    assert!(surprise(180_000.0 / scale, (180_000.0 + others) / scale, 1.0 / 9.0) > -ODDS.ln());
+    assert_eq!(change(180_000, true, &uneven), None);
+    assert_eq!(change(300_000, true, &uneven), Some((Change::More, 22_550)));
 }
 
 #[test]

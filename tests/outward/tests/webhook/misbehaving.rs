@@ -123,6 +123,43 @@ fn an_answer_without_end_is_not_kept() {
     }
 }
 
+/// The time in all is long, so that whoever does not keep the one to connect shows it.
+#[test]
+fn a_connection_that_never_stands_is_given_up_long_before_the_time_in_all_is_over() {
+    let silent = Server::new(|mut connection| connection.listen());
+    let url = format!("https://127.0.0.1:{}/", silent.address.port());
+    let webhook = Webhook::builder(url, WebhookSecret::generate().unwrap()).allow_networks(loopback());
+    let webhook = webhook.time_limits(TO_CONNECT, 4 * PATIENCE).build().unwrap();
+    let (told, began) = (told(), Instant::now());
+    assert_eq!(retried(webhook.notify(&told)), LATE);
+    assert!(began.elapsed() < PATIENCE, "{:?}", began.elapsed());
+}
+
+/// The time is long, so that whoever waits for the body shows it.
+#[test]
+fn the_body_of_an_answer_is_neither_read_nor_waited_for() {
+    let heads = ["content-length: 1000000", "transfer-encoding: chunked", "connection: close"];
+    for (status, head) in [200, 410, 503].into_iter().flat_map(|status| heads.map(|head| (status, head))) {
+        let server = Server::new(move |mut connection| {
+            connection.request();
+            connection.say(format!("HTTP/1.1 {status} Word\r\n{head}\r\n\r\n"));
+            connection.listen();
+        });
+        let url = format!("http://127.0.0.1:{}/", server.address.port());
+        let webhook = Webhook::builder(url, WebhookSecret::generate().unwrap()).allow_http();
+        let webhook = webhook.allow_networks(loopback()).time_limits(PATIENCE, 4 * PATIENCE).build().unwrap();
+        let (told, began) = (told(), Instant::now());
+        let answer = webhook.notify(&told);
+        assert!(began.elapsed() < PATIENCE, "{status}, {head}: {:?}", began.elapsed());
+        let expected = match status {
+            200 => Ok(()),
+            410 => Err(NotifyError::permanent("HTTP 410")),
+            _ => Err(NotifyError::retry("HTTP 503")),
+        };
+        assert_eq!(answer, expected, "{status}, {head}");
+    }
+}
+
 #[test]
 fn a_receiver_that_goes_in_the_middle_is_tried_again() {
     for said in ["", "HTTP/1.1 2", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n"] {
