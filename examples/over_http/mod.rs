@@ -5,10 +5,15 @@
 #![allow(dead_code, reason = "each adapter uses its part")]
 
 pub mod answers;
+pub mod balancer;
+pub mod before;
 pub mod claims;
 pub mod client;
 pub mod life;
 pub mod load;
+pub mod migration;
+#[cfg(unix)]
+pub mod program;
 pub mod stage;
 
 /// One test for each behaviour of a route behind a key.
@@ -57,6 +62,9 @@ macro_rules! service {
         $crate::tests_of! { load, $start;
             no_request_fails_while_every_key_is_rotated_under_load,
             claims_that_wait_for_the_disk_delay_nobody_else,
+        }
+        $crate::tests_of! { migration, $start;
+            a_service_on_a_list_of_tokens_moves_under_traffic_and_rotates_every_client,
         }
     };
 }
