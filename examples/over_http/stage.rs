@@ -2,16 +2,18 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use keyrota::{
-    Act, Actor, IssuedKey, KeyId, KeyManager, Keyring, ManualClock, NewKey, OwnerId, SqliteStore, Timestamp,
-    Validator,
+    Act, Actor, IssuedKey, KeyId, KeyManager, KeyStore, Keyring, ManualClock, NewKey, OwnerId, SqliteStore,
+    Timestamp, Validator,
 };
 use tokio::sync::oneshot;
 
 use super::client::Connection;
+use super::delegating::planned::PlannedStore;
 
 pub const DAY: Duration = Duration::from_secs(86_400);
 
@@ -95,16 +97,32 @@ impl Place {
     }
 
     /// A handle of its own on the file, as another process has it.
-    pub fn open(&self) -> KeyManager {
+    pub fn store(&self) -> SqliteStore {
         // A machine that is busy may stand still in the middle of a write.
-        let options = SqliteStore::options().busy_timeout(Duration::from_secs(20));
-        let builder = KeyManager::builder(options.open(self.file()).unwrap(), self.keyring.clone());
-        builder.clock(self.clock.clone()).open().unwrap()
+        SqliteStore::options().busy_timeout(Duration::from_secs(20)).open(self.file()).unwrap()
+    }
+
+    pub fn open(&self) -> KeyManager {
+        self.open_on(self.store())
+    }
+
+    fn open_on(&self, store: impl KeyStore) -> KeyManager {
+        KeyManager::builder(store, self.keyring.clone()).clock(self.clock.clone()).open().unwrap()
     }
 
     /// An instance with this in its environment.
     pub fn begin(&self, start: Start, api_keys: Option<&str>, upkeep_every: Duration) -> Instance {
-        let keys = self.open();
+        self.begin_on(self.store(), start, api_keys, upkeep_every)
+    }
+
+    fn begin_on(
+        &self,
+        store: impl KeyStore,
+        start: Start,
+        api_keys: Option<&str>,
+        upkeep_every: Duration,
+    ) -> Instance {
+        let keys = self.open_on(store);
         let validator = keys.validator().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -153,8 +171,20 @@ impl Stage {
 
     pub fn begin_with(start: Start, upkeep_every: Duration) -> Self {
         let place = Place::new();
-        let keys = place.open();
         let service = place.begin(start, None, upkeep_every);
+        Self::of(place, service)
+    }
+
+    /// With a service whose store fails when it is told to.
+    pub fn begin_on_a_store_that_fails(start: Start) -> (Self, Arc<PlannedStore<SqliteStore>>) {
+        let place = Place::new();
+        let store = PlannedStore::on(place.store());
+        let service = place.begin_on(Arc::clone(&store), start, None, OFTEN);
+        (Self::of(place, service), store)
+    }
+
+    fn of(place: Place, service: Instance) -> Self {
+        let keys = place.open();
         let (address, validator) = (service.address, service.validator.clone());
         Self { address, clock: place.clock.clone(), keys, validator, service, place }
     }
