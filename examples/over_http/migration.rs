@@ -127,6 +127,11 @@ pub fn a_service_on_a_list_of_tokens_moves_under_traffic_and_rotates_every_clien
             instances.push(new);
             traffic(&clients);
         }
+        assert_eq!(
+            *failures.lock().unwrap(),
+            Vec::<String>::new(),
+            "while old and new instances serve together"
+        );
         let operator = place.open();
         assert_eq!(
             operator.imported().unwrap().remaining,

@@ -24,7 +24,8 @@ struct Serving {
 }
 
 impl Serving {
-    fn begin(mut command: Command) -> Self {
+    /// Once it serves; or what it told where it has ended instead.
+    fn begin(mut command: Command) -> Result<Self, Vec<String>> {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut told = Vec::new();
@@ -32,10 +33,11 @@ impl Serving {
             told.push(line.unwrap());
             if let Some(address) = told.last().and_then(|line| line.strip_prefix("serving on ")) {
                 let address = address.parse().unwrap();
-                return Self { child, told, address };
+                return Ok(Self { child, told, address });
             }
         }
-        panic!("it does not serve: {told:?}");
+        assert!(!child.wait().unwrap().success(), "{told:?}");
+        Err(told)
     }
 }
 
@@ -56,7 +58,7 @@ pub fn the_program_issues_takes_over_serves_and_ends_when_it_is_told(program: &s
     for signal in ["-TERM", "-INT"] {
         let mut with_list = command(program, folder.path());
         with_list.env("API_KEYS", format!("shop:{FROM_BEFORE}"));
-        let mut serving = Serving::begin(with_list);
+        let mut serving = Serving::begin(with_list).unwrap_or_else(|told| panic!("{told:?}"));
         let took = if signal == "-TERM" { 1 } else { 0 };
         assert_eq!(serving.told[0], format!("took over {took} of the 1 tokens in API_KEYS"));
         let mut connection = Connection::open(serving.address);
@@ -76,8 +78,8 @@ pub fn the_program_does_not_begin_without_a_token_of_its_list(program: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut with_list = command(program, folder.path());
     let long = "x".repeat(513);
-    let ended = with_list.env("API_KEYS", format!("{FROM_BEFORE} {long}")).output().unwrap();
-    let told = String::from_utf8(ended.stderr).unwrap();
-    assert!(!ended.status.success() && told.contains("longer than 512 bytes"), "{told}");
+    with_list.env("API_KEYS", format!("{FROM_BEFORE} {long}"));
+    let told = Serving::begin(with_list).err().expect("it does not serve").join("\n");
+    assert!(told.contains("longer than 512 bytes"), "{told}");
     assert!(!told.contains(&long) && !told.contains(FROM_BEFORE), "{told}");
 }
