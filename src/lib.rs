@@ -6,7 +6,7 @@
 //! [`Validator`] answers whether a token is valid: a [`Grant`] or a [`Denial`]. [`SqliteStore`] and [`MemoryStore`]
 //! keep the rows; [`KeyStore`] is the trait behind both. [`Keyring`] holds your master keys.
 //!
-//! The [guide] has chapters on
+//! The [guide] begins with a [quick start](guide::quick_start), and has chapters on
 //!
 //! * [how rotation works](guide::rotation),
 //! * [choosing a policy](guide::policy),
@@ -17,7 +17,8 @@
 //! * [compliance evidence](guide::compliance),
 //! * [HTTP](guide::http): keys in front of a service's routes, with the texts of [`mod@http`],
 //! * [importing](guide::importing) the keys that you have already,
-//! * [the command line](guide::command_line).
+//! * [the command line](guide::command_line),
+//! * [rolling out](guide::rollout), [security](guide::security) and [troubleshooting](guide::troubleshooting).
 //!
 //! # Words
 //!

@@ -528,11 +528,14 @@ fn a_claim_that_is_refused_says_why_to_whoever_has_the_token() {
     assert!(detail.starts_with("v2 was claimed already"), "{detail}");
     bed.root().revoke(Revoke::of(key)).unwrap();
     assert_eq!(refused(&claim(&token, "sixteen bytes...")).0, 401);
+    let request = keyrota::RequestId::new("claim-1").unwrap();
     for (error, status) in [
         (ManageError::Lifecycle(LifecycleError::OwnerSuspended), 401),
         (ManageError::Lifecycle(LifecycleError::NotClaimable), 409),
         (ManageError::Lifecycle(LifecycleError::AlreadyClaimed { version: v(2) }), 409),
         (ManageError::OwnerLimitReached { owner: owner("ada"), limit: OwnerLimit::new(1).unwrap() }, 409),
+        (ManageError::RequestReused(request.clone()), 409),
+        (ManageError::AlreadyDone { request, key, version: Some(v(2)) }, 409),
         (ManageError::Busy, 503),
     ] {
         assert_eq!(refused(&error).0, status, "{error}");

@@ -259,6 +259,15 @@ pub fn a_key_with_networks_is_granted_from_them_only(start: Start) {
     assert_unauthenticated(&connection.ask("GET", "/orders", &fields, b""));
 }
 
+fn assert_unavailable(answer: &Answer) {
+    assert_problem(
+        answer,
+        503,
+        &["retry-after: 1"],
+        r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The API key cannot be checked at the moment. Try again."}"#,
+    );
+}
+
 pub fn where_no_answer_can_be_given_the_client_is_to_try_again(start: Start) {
     let stage = Stage::begin(start);
     let (_, token) = stage.issue(new_key("ada"));
@@ -266,14 +275,28 @@ pub fn where_no_answer_can_be_given_the_client_is_to_try_again(start: Start) {
     stage.validator.close().unwrap();
     for token in [token.as_str(), "key_nonsense"] {
         // Also what is no token of this library: it may have been imported a moment ago.
-        let answer = connection.get("/orders", token);
-        assert_problem(
-            &answer,
-            503,
-            &["retry-after: 1"],
-            r#"{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"The API key cannot be checked at the moment. Try again."}"#,
-        );
+        assert_unavailable(&connection.get("/orders", token));
     }
+}
+
+pub fn a_service_whose_store_fails_guesses_nothing_and_goes_on_when_it_is_back(start: Start) {
+    let (stage, store) = Stage::begin_on_a_store_that_fails(start);
+    let (_, token) = stage.issue(new_key("ada"));
+    let (leaked, of_leaked) = stage.issue(new_key("ada"));
+    let mut connection = stage.connect();
+    assert_served(&connection.get("/orders", &token), &[]);
+    assert_served(&connection.get("/orders", &of_leaked), &[]);
+    store.die();
+    for token in [&token, &of_leaked, "key_nonsense"] {
+        assert_unavailable(&connection.get("/orders", token));
+    }
+    // By the operator, whose disk does not fail.
+    stage.root().revoke(leaked).unwrap();
+    assert_unavailable(&connection.get("/orders", &of_leaked));
+    store.plan(None);
+    assert_served(&connection.get("/orders", &token), &[]);
+    assert_unauthenticated(&connection.get("/orders", &of_leaked));
+    assert_eq!(connection.renewed, 0);
 }
 
 pub fn one_connection_serves_grants_and_denials_and_feels_a_revocation_at_once(start: Start) {

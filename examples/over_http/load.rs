@@ -1,12 +1,12 @@
 //! Many clients at once, each on a connection that it keeps, while their keys are rotated and revoked.
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 
 use keyrota::{Clock, RotationPolicy};
 
-use super::stage::{DAY, Stage, Start, new_key};
+use super::stage::{DAY, Stage, Start, eventually, new_key};
 
 const CLIENTS: usize = 8;
 
@@ -73,6 +73,55 @@ pub fn the_first_request_begun_after_a_revocation_is_denied_and_none_before_it(s
     for (n, (_, token)) in keys.iter().enumerate() {
         assert_eq!(connection.get("/orders", token).status, if n < CLIENTS / 2 { 401 } else { 200 });
     }
+}
+
+/// An operator rotates every key by hand, again and again, and gives each client its new token; the client switches when
+/// it comes to it, and none of its requests fails. When all have switched the old versions end.
+pub fn no_request_fails_while_an_operator_rotates_every_key(start: Start) {
+    const ROUNDS: usize = 5;
+    let stage = Stage::begin(start);
+    let keys: Vec<_> = (0..CLIENTS).map(|n| stage.issue(new_key(&format!("owner{n}")))).collect();
+    let mailboxes: Vec<Mutex<Option<String>>> = (0..CLIENTS).map(|_| Mutex::default()).collect();
+    let switched: Vec<_> = (0..CLIENTS).map(|_| AtomicU64::new(0)).collect();
+    std::thread::scope(|scope| {
+        let (stage, mailboxes, switched) = (&stage, &mailboxes, &switched);
+        for (n, (_, token)) in keys.iter().enumerate() {
+            scope.spawn(move || {
+                let _end = Ends(&switched[n]);
+                let mut connection = stage.connect();
+                let mut token = token.clone();
+                let mut rounds = 0;
+                while rounds < ROUNDS {
+                    let answer = connection.get("/orders", &token);
+                    assert_eq!(answer.status, 200, "client {n} in round {rounds}: {answer:?}");
+                    let Some(new) = mailboxes[n].lock().unwrap().take() else { continue };
+                    let answers = [&token, &new].map(|token| connection.get("/orders", token));
+                    assert_eq!(answers.each_ref().map(|answer| answer.status), [200; 2], "client {n}");
+                    let told = answers.each_ref().map(|answer| answer.field("x-api-key-deprecated"));
+                    assert_eq!(told, [Some("true"), None], "client {n}");
+                    token = new;
+                    rounds += 1;
+                    switched[n].fetch_add(1, Ordering::SeqCst);
+                }
+                assert_eq!(connection.renewed, 0, "one connection for all of it");
+            });
+        }
+        let mut before: Vec<_> = keys.iter().map(|(_, token)| token.clone()).collect();
+        for round in 1..=ROUNDS as u64 {
+            let mut new = Vec::new();
+            for ((key, _), mailbox) in keys.iter().zip(mailboxes) {
+                let token = stage.root().rotate(*key).unwrap().token.expose().to_owned();
+                *mailbox.lock().unwrap() = Some(token.clone());
+                new.push(token);
+            }
+            eventually(|| switched.iter().all(|switched| switched.load(Ordering::SeqCst) >= round));
+            stage.clock.advance(DAY).unwrap();
+            let mut connection = stage.connect();
+            for old in std::mem::replace(&mut before, new) {
+                assert_eq!(connection.get("/orders", &old).status, 401, "the overlap is over");
+            }
+        }
+    });
 }
 
 /// Two months in steps of twelve hours, in which each key is rotated every four days by the service's own timer. Each client uses its key all the time,

@@ -5,10 +5,17 @@
 #![allow(dead_code, reason = "each adapter uses its part")]
 
 pub mod answers;
+pub mod balancer;
+pub mod before;
 pub mod claims;
 pub mod client;
+#[path = "../../tests/delegating/mod.rs"]
+mod delegating;
 pub mod life;
 pub mod load;
+pub mod migration;
+#[cfg(unix)]
+pub mod program;
 pub mod stage;
 
 /// One test for each behaviour of a route behind a key.
@@ -28,10 +35,12 @@ macro_rules! answers {
             a_waiting_successor_is_told_of,
             a_key_with_networks_is_granted_from_them_only,
             where_no_answer_can_be_given_the_client_is_to_try_again,
+            a_service_whose_store_fails_guesses_nothing_and_goes_on_when_it_is_back,
             one_connection_serves_grants_and_denials_and_feels_a_revocation_at_once,
             a_head_request_gets_the_fields_without_the_body,
         }
         $crate::tests_of! { load, $start;
+            no_request_fails_while_an_operator_rotates_every_key,
             the_first_request_begun_after_a_revocation_is_denied_and_none_before_it,
         }
     };
@@ -57,6 +66,9 @@ macro_rules! service {
         $crate::tests_of! { load, $start;
             no_request_fails_while_every_key_is_rotated_under_load,
             claims_that_wait_for_the_disk_delay_nobody_else,
+        }
+        $crate::tests_of! { migration, $start;
+            a_service_on_a_list_of_tokens_moves_under_traffic_and_rotates_every_client,
         }
     };
 }

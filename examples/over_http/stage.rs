@@ -1,26 +1,32 @@
 //! A service that runs, and beside it an operator: another process on the same file, as far as the library can tell.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use keyrota::{
-    Act, Actor, IssuedKey, KeyId, KeyManager, Keyring, ManualClock, NewKey, OwnerId, SqliteStore, Timestamp,
-    Validator,
+    Act, Actor, IssuedKey, KeyId, KeyManager, KeyStore, Keyring, ManualClock, NewKey, OwnerId, SqliteStore,
+    Timestamp, Validator,
 };
 use tokio::sync::oneshot;
 
 use super::client::Connection;
+use super::delegating::planned::PlannedStore;
 
 pub const DAY: Duration = Duration::from_secs(86_400);
 
-const FILE: &str = "keys.db";
+/// How often upkeep comes in a service that nobody waits for a minute for.
+pub const OFTEN: Duration = Duration::from_millis(5);
 
 /// What an adapter begins with.
 pub struct Parts {
     pub listener: TcpListener,
     pub keys: KeyManager,
     pub validator: Validator,
+    /// What is in its environment, where that has any.
+    pub api_keys: Option<String>,
     pub upkeep_every: Duration,
     /// When it is to stop.
     pub stop: oneshot::Receiver<()>,
@@ -29,6 +35,21 @@ pub struct Parts {
 /// Begins to serve; the thread ends when the service has.
 pub type Start = fn(Parts) -> JoinHandle<()>;
 
+/// A file, and a clock, that all who work on it share.
+pub struct Place {
+    pub clock: ManualClock,
+    keyring: Keyring,
+    folder: tempfile::TempDir,
+}
+
+/// One instance of a service.
+pub struct Instance {
+    pub address: SocketAddr,
+    pub validator: Validator,
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+}
+
 pub struct Stage {
     pub address: SocketAddr,
     pub clock: ManualClock,
@@ -36,9 +57,8 @@ pub struct Stage {
     pub keys: KeyManager,
     /// The service's.
     pub validator: Validator,
-    stop: Option<oneshot::Sender<()>>,
-    server: Option<JoinHandle<()>>,
-    folder: tempfile::TempDir,
+    service: Instance,
+    place: Place,
 }
 
 pub fn at(text: &str) -> Timestamp {
@@ -62,37 +82,111 @@ pub fn eventually(happened: impl Fn() -> bool) {
     panic!("it did not happen");
 }
 
-impl Stage {
-    /// On 2027-01-01, with a service whose upkeep comes every few milliseconds.
-    pub fn begin(start: Start) -> Self {
-        Self::begin_with(start, Duration::from_millis(5))
-    }
-
-    pub fn begin_with(start: Start, upkeep_every: Duration) -> Self {
+impl Place {
+    /// On 2027-01-01, with nothing in it.
+    pub fn new() -> Self {
         let memory = std::path::Path::new("/dev/shm");
         let folder =
             if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let file = folder.path().join(FILE);
-        let keyring = Keyring::generate().unwrap();
         let clock = ManualClock::new(at("2027-01-01T00:00:00Z"));
-        let open = || {
-            // A machine that is busy may stand still in the middle of a write.
-            let store = SqliteStore::options().busy_timeout(Duration::from_secs(20)).open(&file).unwrap();
-            KeyManager::builder(store, keyring.clone()).clock(clock.clone()).open().unwrap()
-        };
-        let (of_operator, of_service) = (open(), open());
-        let validator = of_service.validator().unwrap();
+        Self { clock, keyring: Keyring::generate().unwrap(), folder }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("keys.db")
+    }
+
+    /// A handle of its own on the file, as another process has it.
+    pub fn store(&self) -> SqliteStore {
+        // A machine that is busy may stand still in the middle of a write.
+        SqliteStore::options().busy_timeout(Duration::from_secs(20)).open(self.file()).unwrap()
+    }
+
+    pub fn open(&self) -> KeyManager {
+        self.open_on(self.store())
+    }
+
+    fn open_on(&self, store: impl KeyStore) -> KeyManager {
+        KeyManager::builder(store, self.keyring.clone()).clock(self.clock.clone()).open().unwrap()
+    }
+
+    /// An instance with this in its environment.
+    pub fn begin(&self, start: Start, api_keys: Option<&str>, upkeep_every: Duration) -> Instance {
+        self.begin_on(self.store(), start, api_keys, upkeep_every)
+    }
+
+    fn begin_on(
+        &self,
+        store: impl KeyStore,
+        start: Start,
+        api_keys: Option<&str>,
+        upkeep_every: Duration,
+    ) -> Instance {
+        let keys = self.open_on(store);
+        let validator = keys.validator().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let server = start(Parts {
+        let parts = Parts {
             listener,
-            keys: of_service,
+            keys,
             validator: validator.clone(),
+            api_keys: api_keys.map(str::to_owned),
             upkeep_every,
             stop: stopped,
-        });
-        Self { address, clock, keys: of_operator, validator, stop: Some(stop), server: Some(server), folder }
+        };
+        Instance { address, validator, stop: Some(stop), server: Some(start(parts)) }
+    }
+}
+
+impl Instance {
+    pub fn tell_to_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            // Whoever has ended by himself hears it no more.
+            let _gone = stop.send(());
+        }
+    }
+
+    pub fn wait_for_its_end(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.join().unwrap();
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.tell_to_stop();
+        if !std::thread::panicking() {
+            self.wait_for_its_end();
+        }
+    }
+}
+
+impl Stage {
+    /// With a service whose upkeep comes every few milliseconds.
+    pub fn begin(start: Start) -> Self {
+        Self::begin_with(start, OFTEN)
+    }
+
+    pub fn begin_with(start: Start, upkeep_every: Duration) -> Self {
+        let place = Place::new();
+        let service = place.begin(start, None, upkeep_every);
+        Self::of(place, service)
+    }
+
+    /// With a service whose store fails when it is told to.
+    pub fn begin_on_a_store_that_fails(start: Start) -> (Self, Arc<PlannedStore<SqliteStore>>) {
+        let place = Place::new();
+        let store = PlannedStore::on(place.store());
+        let service = place.begin_on(Arc::clone(&store), start, None, OFTEN);
+        (Self::of(place, service), store)
+    }
+
+    fn of(place: Place, service: Instance) -> Self {
+        let keys = place.open();
+        let (address, validator) = (service.address, service.validator.clone());
+        Self { address, clock: place.clock.clone(), keys, validator, service, place }
     }
 
     pub fn root(&self) -> Act<'_> {
@@ -123,30 +217,16 @@ impl Stage {
 
     /// Somebody who holds the database's write lock until he goes: a long backup, or a disk that does not answer.
     pub fn hold_the_disk(&self) -> rusqlite::Connection {
-        let holder = rusqlite::Connection::open(self.folder.path().join(FILE)).unwrap();
+        let holder = rusqlite::Connection::open(self.place.file()).unwrap();
         holder.execute_batch("BEGIN IMMEDIATE").unwrap();
         holder
     }
 
     pub fn tell_to_stop(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            // Whoever has ended by himself hears it no more.
-            let _gone = stop.send(());
-        }
+        self.service.tell_to_stop();
     }
 
     pub fn wait_for_its_end(&mut self) {
-        if let Some(server) = self.server.take() {
-            server.join().unwrap();
-        }
-    }
-}
-
-impl Drop for Stage {
-    fn drop(&mut self) {
-        self.tell_to_stop();
-        if !std::thread::panicking() {
-            self.wait_for_its_end();
-        }
+        self.service.wait_for_its_end();
     }
 }

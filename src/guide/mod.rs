@@ -1,5 +1,7 @@
 //! The guide, in chapters: what rotation does, and how a host and its clients take part in it.
 //!
+//! [Quick start](quick_start) goes from an empty folder to a service whose keys rotate. Then:
+//!
 //! 1. [How rotation works](rotation): the states of a version and of a rotation, one rotation with its dates, and what
 //!    needs a tick.
 //! 2. [Choosing a policy](policy): the presets, the settings, and how to see the dates before you decide.
@@ -21,6 +23,9 @@
 //! 10. [HTTP](http): a key in front of routes; what a service answers, and what it does about blocking.
 //! 11. [Importing](importing): how keys of another system move here.
 //! 12. [The command line](command_line): the program `keyrota`, its commands, their JSON and their exit codes.
+//! 13. [Rolling out](rollout): a list to go through, from the first look to the day when every key rotates.
+//! 14. [Security](security): what is left to the host, and what to do when something has leaked.
+//! 15. [Troubleshooting](troubleshooting): what one sees, why it may be, and what to do.
 //!
 //! Every example is compiled and run as a test, on a [`MemoryStore`](crate::MemoryStore) and a
 //! [`ManualClock`](crate::ManualClock); a service takes a `SqliteStore` and the system's clock, and is otherwise the same.
@@ -54,11 +59,23 @@ pub mod notifications {}
 #[doc = include_str!("policy.md")]
 pub mod policy {}
 
+#[doc = include_str!("quick_start.md")]
+pub mod quick_start {}
+
+#[doc = include_str!("rollout.md")]
+pub mod rollout {}
+
 #[doc = include_str!("rotation.md")]
 pub mod rotation {}
 
+#[doc = include_str!("security.md")]
+pub mod security {}
+
 #[doc = include_str!("sinks.md")]
 pub mod sinks {}
+
+#[doc = include_str!("troubleshooting.md")]
+pub mod troubleshooting {}
 
 #[cfg(feature = "webhook")]
 #[cfg_attr(keyrota_docs, doc(cfg(feature = "webhook")))]

@@ -196,9 +196,10 @@ impl<'a> Problem<'a> {
             ManageError::Lifecycle(error @ LifecycleError::NothingToClaim) => {
                 Self::told(404, "Not Found", &error.to_string())
             }
-            ManageError::Lifecycle(_) | ManageError::OwnerLimitReached { .. } => {
-                Self::told(409, "Conflict", &error.to_string())
-            }
+            ManageError::Lifecycle(_)
+            | ManageError::OwnerLimitReached { .. }
+            | ManageError::AlreadyDone { .. }
+            | ManageError::RequestReused(_) => Self::told(409, "Conflict", &error.to_string()),
             ManageError::OutcomeUnknown { .. } => Self::unavailable(OPEN),
             _ => Self::unavailable(UNAVAILABLE),
         }

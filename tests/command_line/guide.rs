@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use crate::stage::{PROGRAM, Stage};
 
-/// The blocks of a text that are marked ```sh and use the command line.
+/// The blocks of a text that are marked ```sh: all of them, and there is no other mark for commands.
 fn blocks(text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
+        assert!(!["```console", "```bash", "```shell"].contains(&line.trim_start()), "```sh, as elsewhere");
         if line.trim_start() == "```sh" {
             let block: Vec<_> = lines.by_ref().take_while(|line| line.trim_start() != "```").collect();
             found.push(block.join("\n"));
         }
     }
-    found.retain(|block| block.contains("keyrota ") && !block.contains("cargo "));
     found
 }
 
@@ -28,28 +28,84 @@ fn texts() -> Vec<PathBuf> {
     found
 }
 
+/// Stands for `cargo` in what is pasted: an example that was built already is run as it is, and any other is built. `cargo
+/// test`, alone of all, is left out: it would run these very tests.
+const CARGO: &str = r#"#!/bin/bash
+case "$*" in
+    "run --example "*)
+        if [ -x "$EXAMPLES/$3" ]; then exec "$EXAMPLES/$3"; fi
+        exec "$REAL_CARGO" run --quiet --manifest-path "$ROOT/Cargo.toml" --example "$3" ;;
+    test) ;;
+    *) echo "nothing stands for: cargo $*" >&2; exit 1 ;;
+esac
+"#;
+
 /// All blocks of a text are one session, from an empty folder on; a command that fails ends it, unless the text says
 /// that it is denied.
 #[test]
 fn the_commands_of_the_readme_and_the_guide_run_as_pasted() {
-    let mut ran = 0;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut ran, mut texts_with_blocks) = (0, 0);
     for path in texts() {
         let blocks = blocks(&fs::read_to_string(&path).unwrap());
         if blocks.is_empty() {
             continue;
         }
         ran += blocks.len();
-        let stage = Stage::bare();
+        texts_with_blocks += 1;
+        let (stage, programs) = (Stage::bare(), Stage::bare());
+        fs::write(programs.path("cargo"), CARGO).unwrap();
+        programs.set_mode("cargo", 0o755);
         let folder = Path::new(PROGRAM).parent().unwrap();
-        let paths = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap());
+        let rest = std::env::var("PATH").unwrap();
+        let paths = format!("{}:{}:{rest}", programs.folder.path().display(), folder.display());
         let script = format!("set -euo pipefail\n{}\n", blocks.join("\n"));
         let mut shell = stage.program("bash");
-        shell.env_remove("KEYROTA_DB").env_remove("KEYROTA_MASTER_KEY_FILE").env("PATH", paths);
+        for name in ["KEYROTA_DB", "KEYROTA_MASTER_KEY_FILE", "KEYROTA_ACTOR"] {
+            shell.env_remove(name);
+        }
+        // What cargo tells a test of its package would have the nested one build all anew.
+        let is_of_package =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        std::env::vars().filter(|(name, _)| is_of_package(name)).for_each(|(name, _)| {
+            shell.env_remove(name);
+        });
+        shell.env("PATH", paths).env("EXAMPLES", folder.join("examples")).env("ROOT", root);
+        shell.env("REAL_CARGO", std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         let output = shell.args(["-x", "-c", &script]).output().unwrap();
         let told = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {}\n{told}", path.display(), output.status);
     }
-    assert!(ran >= 7, "{ran}");
+    assert!(ran >= 13 && texts_with_blocks >= 3, "{ran} blocks of {texts_with_blocks} texts");
+}
+
+/// Commands in the middle of a sentence: their options and values are there, whatever they would do.
+#[test]
+fn commands_that_the_readme_and_the_guide_name_make_sense() {
+    let stage = Stage::new();
+    let (key, token) = stage.issue(&[]);
+    fs::write(stage.path("token"), token).unwrap();
+    let mut seen = 0;
+    for path in texts() {
+        let text = fs::read_to_string(&path).unwrap();
+        for command in text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("keyrota ")) {
+            if command.contains('\n') || command.contains("help") {
+                continue;
+            }
+            seen += 1;
+            let said = command.strip_prefix("keyrota ").unwrap();
+            let said = said.replace("KEY_ID", &key).replace("KEY", &key).replace("OWNER", "ada");
+            let said = said.replace("CHANNEL", "ops").replace("--limits …", "--limits 10/s");
+            let said = said.split(" < ").next().unwrap();
+            let mut shell = stage.program("bash");
+            let output =
+                shell.args(["-c", &format!("\"$PROGRAM\" {said} --help")]).env("PROGRAM", PROGRAM).output();
+            let output = output.unwrap();
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}: {command}\n{told}", path.display());
+        }
+    }
+    assert!(seen >= 15, "{seen}");
 }
 
 /// The chapter names every command and no other, and the exit codes of the help.

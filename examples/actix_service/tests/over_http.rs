@@ -5,12 +5,19 @@ mod over_http;
 
 use std::thread::JoinHandle;
 
-use actix_service::service;
+use actix_service::{legacy, service};
+use keyrota::{ImportSource, TokenList};
 use over_http::stage::Parts;
+
+#[cfg(unix)]
+const PROGRAM: &str = env!("CARGO_BIN_EXE_actix_service");
 
 fn start(parts: Parts) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let Parts { listener, keys, validator, upkeep_every, stop } = parts;
+        let Parts { listener, keys, validator, api_keys, upkeep_every, stop } = parts;
+        if let Some(list) = api_keys {
+            legacy::take_over(&keys, ImportSource::tokens(&list, TokenList::Any)).unwrap();
+        }
         let stop = async { drop(stop.await) };
         let system = actix_web::rt::System::new();
         system.block_on(service::serve(listener, keys, validator, upkeep_every, stop)).unwrap();
@@ -18,3 +25,15 @@ fn start(parts: Parts) -> JoinHandle<()> {
 }
 
 service!(start);
+
+#[cfg(unix)]
+#[test]
+fn the_program_issues_takes_over_serves_and_ends_when_it_is_told() {
+    over_http::program::the_program_issues_takes_over_serves_and_ends_when_it_is_told(PROGRAM);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_program_does_not_begin_without_a_token_of_its_list() {
+    over_http::program::the_program_does_not_begin_without_a_token_of_its_list(PROGRAM);
+}

@@ -7,6 +7,8 @@
 //! | `GET /orders`, `POST /orders` | the scopes `orders:read` and `orders:write` |
 //! | `POST /keys/current/claim` | any valid key: claims the successor that waits |
 //!
+//! A service that has its tokens in a list until now starts with them in `API_KEYS`, and [takes them over](legacy).
+//!
 //! **What blocks, and where.** axum's tasks must not wait for a disk. [`keyrota::Validator::validate_for`] does not: it is
 //! called directly, in the [layer](tower_layer). Whatever else of the library is called writes to the database, or may:
 //! the [claim](claim), and the [upkeep](upkeep) with its tick and its flush. They go through
@@ -14,6 +16,7 @@
 
 mod caller;
 mod claim;
+pub mod legacy;
 mod orders;
 pub mod service;
 #[allow(dead_code, reason = "it is an example of its own, too")]

@@ -7,15 +7,15 @@
 //! curl -i -H "X-API-Key: $TOKEN" localhost:8080/orders
 //! ```
 //!
-//! `ORDERS_KEYS` is the database's file, `ORDERS_ADDRESS` where to listen.
+//! `ORDERS_KEYS` is the database's file, `ORDERS_ADDRESS` where to listen; `API_KEYS` has tokens from before, if there are any.
 
 use std::env;
 use std::error::Error;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use axum_service::service;
-use keyrota::{Actor, KeyManager, Keyring, NewKey, OwnerId, ScopeSet, SqliteStore};
+use axum_service::{legacy, service};
+use keyrota::{Actor, ImportSource, KeyManager, Keyring, NewKey, OwnerId, ScopeSet, SqliteStore, TokenList};
 
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let setting = |name, default: &str| env::var(name).unwrap_or_else(|_| default.to_owned());
@@ -29,6 +29,10 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let new = NewKey::new(OwnerId::new(owner)?, name)?.scopes(ScopeSet::new(scopes)?).auto_rotation(true);
         println!("{}", keys.by(Actor::operator("console")).issue(new)?.token.expose());
         return Ok(());
+    }
+    if env::var_os("API_KEYS").is_some() {
+        let report = legacy::take_over(&keys, ImportSource::env("API_KEYS", TokenList::Any)?)?;
+        eprintln!("took over {} of the {} tokens in API_KEYS", report.imported, report.lines);
     }
     let listener = TcpListener::bind(setting("ORDERS_ADDRESS", "127.0.0.1:8080"))?;
     eprintln!("serving on {}", listener.local_addr()?);
