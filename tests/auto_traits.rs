@@ -66,8 +66,10 @@ each!(moves_to_a_thread: Import<'static>, ImportSource<'static>);
 each!(is_an_error: BackupError, RestoreError, SqliteOpenError);
 #[cfg(feature = "sqlite")]
 each!(crosses_threads:
-    CarriedOver, Restore, RestoreReport, SqliteBackup<'static>, SqliteStore, SqliteOptions, StampFallback,
+    CarriedOver, Restore, RestoreReport, SqliteStore, SqliteOptions, StampFallback,
 );
+#[cfg(feature = "sqlite")]
+each!(moves_to_a_thread: SqliteBackup<'static>);
 #[cfg(feature = "webhook")]
 each!(is_an_error: WebhookError, WebhookRefused, WebhookSecretError);
 #[cfg(feature = "webhook")]
