@@ -165,10 +165,10 @@ impl Rotate {
 impl Retire {
     fn run(&self, place: &Place, out: &mut Out) -> Done {
         let (path, keyring, generation) = (file(place)?, place.keyring()?, self.generation);
+        let keys = place.keys()?;
         if generation == keyring.current() {
             return Err(Failure::Denied(format!("{generation} is the current generation; rotate first")));
         }
-        let keys = place.keys()?;
         let mut progress = Progress::new(place);
         progress.say("verifying …");
         let lost = keys.retirement(generation)?;
