@@ -189,6 +189,26 @@ fn the_successor_shows_in_grants_of_the_current_version_while_it_waits_and_in_no
 }
 
 #[test]
+fn a_successor_shows_until_the_last_moment_to_claim_it_and_no_longer_without_a_tick() {
+    on_both_stores(|bed| {
+        let policy = RotationPolicy::builder().lifetime(181 * DAY).rotate_every(90 * DAY).build().unwrap();
+        let issued = bed.root().issue(new_key("ci").policy(policy).auto_rotation(true)).unwrap();
+        bed.tick_to(at("2027-04-01"));
+        let shown = || bed.validator.validate(issued.token.expose()).unwrap();
+        let claim_by = shown().successor().unwrap().claim_by;
+        assert_eq!(claim_by, at("2027-06-30"));
+        bed.clock.set(claim_by.minus_or_min(Duration::from_micros(1)));
+        let grant = shown();
+        assert!(grant.successor().is_some());
+        bed.clock.set(claim_by);
+        assert_eq!(shown().successor(), None);
+        assert_eq!(bed.validator.still_valid(&grant).unwrap().successor(), None);
+        let refused = by_token(&bed, issued.token.expose(), &claim_id("too late")).unwrap_err();
+        assert!(matches!(refused, ManageError::Lifecycle(LifecycleError::NothingToClaim)), "{refused:?}");
+    });
+}
+
+#[test]
 fn a_sealed_successor_that_nobody_claimed_does_not_validate_even_with_its_secret() {
     on_both_stores(|bed| {
         let issued = waiting(

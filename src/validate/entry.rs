@@ -160,6 +160,17 @@ pub(crate) enum Following {
     Superseded(Timestamp),
 }
 
+impl Following {
+    /// As it is at a time: a successor waits until the last moment to claim it, whether or not a tick has recorded that.
+    #[inline]
+    pub(crate) fn at(self, t: Timestamp) -> Self {
+        match self {
+            Self::Waits(by) if by <= t => Self::Nothing,
+            following => following,
+        }
+    }
+}
+
 fn with_time(time: Option<Timestamp>, small: u8) -> u64 {
     // Zero is no time; so all others are told by one more.
     let micros = time.map_or(0, |time| time.unix_micros().unsigned_abs() + 1);

@@ -147,8 +147,9 @@ impl<'a> View<'a> {
     }
 
     #[inline]
-    fn grant(&self, owner: &Owner, limit: Option<LimitStatus>) -> Grant {
+    fn grant(&self, owner: &Owner, limit: Option<LimitStatus>, t: Timestamp) -> Grant {
         let Facts { key, version, end, following, .. } = self.facts;
+        let following = following.at(t);
         Grant { key, version, owner: owner.id, valid_until: end, following, limit }
     }
 
@@ -183,7 +184,7 @@ impl Inner {
                 if view.facts.generation < self.records.keyring.current() {
                     self.offer_digest(&token, view);
                 }
-                Ok(view.grant(owner, limit))
+                Ok(view.grant(owner, limit, t))
             }
             Err(denial) => {
                 self.counts.denied(&denial);
@@ -404,7 +405,7 @@ impl Inner {
             _ => {}
         }
         let t = self.clock.now().max(view.high_water);
-        self.judge(&view, [marked, self.marks.snapshot()], t).map(|owner| view.grant(owner, None))
+        self.judge(&view, [marked, self.marks.snapshot()], t).map(|owner| view.grant(owner, None, t))
     }
 
     /// The scopes that a grant's key holds now.

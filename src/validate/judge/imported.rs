@@ -83,7 +83,7 @@ impl Inner {
                 if first.is_old {
                     self.offer_upgrade(first, token);
                 }
-                Ok(view.grant(owner, limit))
+                Ok(view.grant(owner, limit, t))
             }
             Err(denial) => {
                 self.counts.denied(&denial);
