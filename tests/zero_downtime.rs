@@ -425,6 +425,8 @@ impl World {
             }
             Err(denial) if denial.reason() == DenialReason::Suspended && self.suspended => {
                 self.pods[n].last = self.pods[n].last.map(|(_, until)| (now, until));
+                // Who could not use it even once has been told nothing.
+                self.pods[n].excused = true;
                 self.pods[n].shown = false;
             }
             Err(denial) => self.denial(n, denial.reason(), now),
