@@ -55,6 +55,9 @@ pub(crate) struct VersionRecord {
     /// When a sink was about to get the secret, so that it may be in use already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) offered_at: Option<Timestamp>,
+    /// Until when the sink has time to take over what it was offered; without that it is over then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) offered_until: Option<Timestamp>,
     /// When its successor is due, as the policy of its making said; absent in rows from before rotation was automatic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) rotate_at: Option<Timestamp>,

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use common::{Bed, DAY, HOUR, at, keyring, new_key, on_both_places, on_both_stores, owner, v};
 use keyrota::{
-    Act, Actor, ActorKind, Claim, Claimant, Clock as _, ClockStart, Delivery, EventKind, KeyId, KeyManager,
-    LifecycleError, NewKey, RotationFailure, RotationPolicy, RotationStatus, SinkError, Stage,
+    Act, Actor, ActorKind, Claim, Claimant, Clock as _, ClockStart, Delivery, DenialReason, EventKind, KeyId,
+    KeyManager, LifecycleError, NewKey, RotationFailure, RotationPolicy, RotationStatus, SinkError, Stage,
 };
 use rotating::{FlakySink, claim_id};
 
@@ -402,6 +402,36 @@ fn a_sink_that_never_acknowledges_fails_the_rotation_and_the_key_lapses() {
         sink.answer(Ok(()));
         bed.tick_to(at("2028-03-01"));
         assert_eq!(bed.keys.get(key).unwrap().versions.len(), 4, "once somebody acted, it goes on");
+    });
+}
+
+#[test]
+fn v10_what_a_sink_was_offered_validates_for_as_long_as_its_grants_say_and_no_longer_without_a_tick() {
+    on_both_places(|place| {
+        let sink = FlakySink::default();
+        let bed = bed_with_sink(place, &sink);
+        let key = auto(&bed, new_key("ci").policy(for_sink()));
+        sink.answer(Err(SinkError::Unavailable));
+        bed.tick_to(at("2027-03-25"));
+        let offered = sink.tokens().pop().unwrap();
+        let until = at("2027-06-16");
+        let grant = bed.validator.validate(&offered).unwrap();
+        assert_eq!(grant.valid_until(), Some(until));
+        assert_eq!(bed.keys.get(key).unwrap().versions[1].ends_at, Some(until));
+        bed.tick_to(until.minus_or_min(Duration::from_micros(1)));
+        bed.validator.validate(&offered).unwrap();
+        bed.clock.set(until);
+        let reason = || bed.validator.validate(&offered).unwrap_err().reason();
+        assert_eq!(reason(), DenialReason::Cancelled);
+        bed.tick();
+        assert_eq!(bed.stage(key, 2), Stage::Ended);
+        assert_eq!(reason(), DenialReason::Cancelled, "the tick records what was so");
+        // Taken over in time, it lasts as long as any other.
+        let key = auto(&bed, new_key("other").policy(for_sink()));
+        sink.answer(Ok(()));
+        bed.tick_to(bed.clock.now().plus(84 * DAY).unwrap());
+        let taken = bed.keys.get(key).unwrap().versions.remove(1);
+        assert_eq!(taken.ends_at, Some(taken.issued_at.plus(90 * DAY).unwrap()));
     });
 }
 

@@ -289,12 +289,13 @@ fn timeline_5_the_sink_is_down_for_three_days_and_the_process_dies_before_the_ac
   + rotation_started v2 old=v1 new=v2 until 2027-06-16
   + delivery_failing v2 new=v2
 2027-03-28 00:10 the service has it
-  v2 granted until 2027-06-23
+  v2 granted until 2027-06-16
 2027-03-28 00:15 tick
   + version_deprecated v1 old=v1 until 2027-03-29 00:15
   + version_activated v2 new=v2 until 2027-06-23
   + key_rotation v2 old=v1 new=v2 until 2027-03-29 00:15
   v1 deprecated until 2027-03-29 00:15
+  v2 granted until 2027-06-23
 2027-03-29 00:15 passes
   v1 denied: superseded, and its grace is over
 2027-03-29 00:15 tick

@@ -442,6 +442,11 @@ impl World {
             Client::Loses => {
                 self.claim(n, &id).unwrap();
                 self.pods[n].repeats = true;
+                // Its own claim ends what it was told before.
+                let overlap = self.now().plus(self.policy.overlap()).unwrap();
+                self.pods[n].last = self.pods[n].last.map(|(seen, until)| {
+                    (seen, Some(until.map_or(overlap, |until: Timestamp| until.min(overlap))))
+                });
             }
             Client::Twice => {
                 let token = self.claim(n, &id).unwrap();
@@ -486,7 +491,7 @@ impl World {
     fn denial(&mut self, n: usize, reason: DenialReason, now: Timestamp) {
         self.denied += 1;
         let Some((seen, until)) = self.pods[n].last else {
-            if self.pods[n].excused {
+            if self.pods[n].excused || self.troubled {
                 return self.help();
             }
             self.fail(&format!("a fresh token is denied: {reason}"));

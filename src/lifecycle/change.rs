@@ -70,6 +70,7 @@ pub(super) fn mint(
         first_used_at: None,
         quiet_at: None,
         offered_at: None,
+        offered_until: None,
         delivered_at: Some(t),
         activated_at: Some(t),
         deprecated_at: None,

@@ -65,6 +65,7 @@ pub(crate) fn begin(
         until = earlier(Some(not_before.plus(policy.rotate_every())?), family.end(&version));
         rotation.new = Some(number);
         rotation.claim_by = until;
+        version.offered_until = until.filter(|_| version.offered_at.is_some());
         family.versions.push(version);
     }
     let new = rotation.new;

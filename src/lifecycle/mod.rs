@@ -216,18 +216,24 @@ impl Family {
     }
 }
 
-/// When a version stops being valid: its expiry, its grace or its key's end, whichever is first.
+/// When a version stops being valid: its expiry, its grace, the time of its sink or its key's end, whichever is first.
 pub(crate) fn end(version: &VersionRecord, hard_end: Option<Timestamp>) -> Option<Timestamp> {
-    earlier(earlier(version.expires_at, version.grace_end), hard_end)
+    let offered_until = version.offered_until.filter(|_| version.is_waiting());
+    earlier(earlier(earlier(version.expires_at, version.grace_end), offered_until), hard_end)
 }
 
 fn is_over(end: Option<Timestamp>, t: Timestamp) -> bool {
     end.is_some_and(|end| t >= end)
 }
 
-/// Which deadline ends a version: its grace only if that is the earlier one.
+/// Which deadline ends a version: its grace, or the time of its sink, only if that is the earlier one.
 pub(crate) fn deadline_reason(version: &VersionRecord, hard_end: Option<Timestamp>) -> EndReason {
     let expiry = earlier(version.expires_at, hard_end);
+    if let Some(until) = version.offered_until.filter(|_| version.is_waiting())
+        && expiry.is_none_or(|expiry| until < expiry)
+    {
+        return EndReason::Cancelled;
+    }
     match version.grace_end {
         Some(grace) if expiry.is_none_or(|expiry| grace < expiry) => EndReason::Retired,
         _ => EndReason::Expired,

@@ -79,6 +79,8 @@ small! {
         Behind = 9,
         /// Handed over, and its first use is still to be recorded; at its end it expires.
         Fresh = 10,
+        /// Offered to a sink, which has not taken it over yet; at its end it is withdrawn.
+        Offered = 11,
     }
 }
 
@@ -92,6 +94,7 @@ impl State {
             (Some(EndReason::Retired), Stage::Ended) => Self::Retired,
             (_, Stage::Ended) => Self::Cancelled,
             _ if version.delivered_at.or(version.offered_at).is_none() => Self::Undelivered,
+            _ if lifecycle::deadline_reason(version, None) == EndReason::Cancelled => Self::Offered,
             _ if version.awaits_use => Self::Fresh,
             _ if lifecycle::deadline_reason(version, None) == EndReason::Retired => Self::Leaving,
             _ => Self::Live,
@@ -411,7 +414,7 @@ impl Facts {
     #[inline]
     pub(crate) fn validity(&self) -> Validity {
         let ended = match self.state {
-            State::Live | State::Fresh | State::Leaving | State::Undelivered => None,
+            State::Live | State::Fresh | State::Leaving | State::Undelivered | State::Offered => None,
             State::Revoked => Some(EndReason::Revoked),
             State::Expired => Some(EndReason::Expired),
             State::Retired => Some(EndReason::Retired),
@@ -422,7 +425,11 @@ impl Facts {
             revoked: self.key_state == KeyState::Revoked || self.state == State::Revoked,
             ended,
             end: self.end,
-            by: if self.state == State::Leaving { EndReason::Retired } else { EndReason::Expired },
+            by: match self.state {
+                State::Leaving => EndReason::Retired,
+                State::Offered => EndReason::Cancelled,
+                _ => EndReason::Expired,
+            },
             delivered: self.state != State::Undelivered,
             not_before: self.not_before,
         }

@@ -75,6 +75,7 @@ fn version(n: usize, locator: Locator, round: u64) -> Change {
         not_before: time(round),
         expires_at: Some(time(round)),
         offered_at: None,
+        offered_until: None,
         delivered_at: Some(time(0)),
         activated_at: Some(time(0)),
         rotate_at: None,

@@ -420,6 +420,6 @@ fn family(replica: &Replica, first: u32) -> impl Iterator<Item = (u32, &Entry)> 
 
 fn counted(entry: &Entry) -> Option<Granted> {
     let (allowed, last_used) = entry.take_counts();
-    let is_first = entry.state() == State::Fresh;
+    let is_first = matches!(entry.state(), State::Fresh | State::Offered);
     (allowed > 0).then(|| Granted { key: entry.key(), version: entry.number(), allowed, last_used, is_first })
 }
