@@ -278,14 +278,20 @@ fn for_sink() -> RotationPolicy {
     RotationPolicy::builder().delivery(Delivery::Sink).build().unwrap()
 }
 
+/// A key whose successor a sink was offered on 03-25, and did not take.
+fn refused(place: common::Place, why: SinkError) -> (FlakySink, rotating::Bed, KeyId) {
+    let sink = FlakySink::default();
+    let bed = bed_with_sink(place, &sink);
+    let key = auto(&bed, new_key("ci").policy(for_sink()));
+    sink.answer(Err(why));
+    bed.tick_to(at("2027-03-25"));
+    (sink, bed, key)
+}
+
 #[test]
 fn v4_what_the_sink_refuses_is_put_again_after_ever_longer_pauses_and_validates_all_the_while() {
     on_both_places(|place| {
-        let sink = FlakySink::default();
-        let bed = bed_with_sink(place, &sink);
-        let key = auto(&bed, new_key("ci").policy(for_sink()));
-        sink.answer(Err(SinkError::Refused));
-        bed.tick_to(at("2027-03-25"));
+        let (sink, bed, key) = refused(place, SinkError::Refused);
         assert_eq!(sink.puts(), 1);
         assert!(bed.is_granted(&sink.tokens()[0]), "it is offered before it is put");
         let mut minutes = Vec::new();
@@ -385,11 +391,7 @@ fn a_tick_without_a_sink_leaves_deliveries_to_others() {
 #[test]
 fn a_sink_that_never_acknowledges_fails_the_rotation_and_the_key_lapses() {
     on_both_places(|place| {
-        let sink = FlakySink::default();
-        let bed = bed_with_sink(place, &sink);
-        let key = auto(&bed, new_key("ci").policy(for_sink()));
-        sink.answer(Err(SinkError::Unavailable));
-        bed.tick_to(at("2027-03-25"));
+        let (sink, bed, key) = refused(place, SinkError::Unavailable);
         bed.tick_to(at("2027-06-16"));
         let rotation = bed.keys.rotations(key).unwrap().remove(0);
         assert_eq!(
@@ -408,11 +410,7 @@ fn a_sink_that_never_acknowledges_fails_the_rotation_and_the_key_lapses() {
 #[test]
 fn v10_what_a_sink_was_offered_validates_for_as_long_as_its_grants_say_and_no_longer_without_a_tick() {
     on_both_places(|place| {
-        let sink = FlakySink::default();
-        let bed = bed_with_sink(place, &sink);
-        let key = auto(&bed, new_key("ci").policy(for_sink()));
-        sink.answer(Err(SinkError::Unavailable));
-        bed.tick_to(at("2027-03-25"));
+        let (sink, bed, key) = refused(place, SinkError::Unavailable);
         let offered = sink.tokens().pop().unwrap();
         let until = at("2027-06-16");
         let grant = bed.validator.validate(&offered).unwrap();
@@ -462,11 +460,7 @@ fn several_processes_that_tick_at_once_make_one_successor_for_each_key() {
 #[test]
 fn v5_a_service_that_uses_what_it_was_offered_has_it_whatever_became_of_the_acknowledgement() {
     on_both_places(|place| {
-        let sink = FlakySink::default();
-        let bed = bed_with_sink(place, &sink);
-        let key = auto(&bed, new_key("ci").policy(for_sink()));
-        sink.answer(Err(SinkError::Unavailable));
-        bed.tick_to(at("2027-03-25"));
+        let (sink, bed, key) = refused(place, SinkError::Unavailable);
         assert_eq!(bed.stage(key, 2), Stage::Pending);
         assert!(bed.is_granted(&sink.tokens()[0]));
         bed.validator.flush().unwrap();

@@ -264,8 +264,9 @@ impl Index {
     pub(crate) fn add(&self, hash: u64, position: u32, hash_of: impl Fn(u32) -> u64) {
         let split = split_of(hash);
         let Some(filled) = self.filled.get(split.part) else { return };
-        let room = self.make_room(split, filled, position, hash_of).and_then(|()| self.table(split));
-        if room.is_some_and(|table| table.insert(split, position)) {
+        // Where the last table can grow no more, it is filled to its end.
+        let _room = self.make_room(split, filled, position, hash_of);
+        if self.table(split).is_some_and(|table| table.insert(split, position)) {
             filled.fetch_add(1, Ordering::Relaxed);
         }
     }

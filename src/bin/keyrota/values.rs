@@ -7,12 +7,12 @@ use keyrota::{
     Clock as _, Metadata, MetadataError, Prefix, RoleName, SystemClock, TextError, Timestamp, VersionNo,
 };
 
-/// Microseconds of each unit that people write.
+/// Microseconds of each unit that people write, under the name by which it is told first.
 const UNITS: [(&[&str], u64); 8] = [
     (&["us"], 1),
     (&["ms"], 1_000),
     (&["s", "sec", "second", "seconds"], 1_000_000),
-    (&["m", "min", "minute", "minutes"], 60_000_000),
+    (&["min", "m", "minute", "minutes"], 60_000_000),
     (&["h", "hour", "hours"], 3_600_000_000),
     (&["d", "day", "days"], 86_400_000_000),
     (&["w", "week", "weeks"], 604_800_000_000),
@@ -42,19 +42,17 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_micros(micros))
 }
 
+/// Days: who is told of weeks and years has to multiply.
+const LARGEST_TOLD: u64 = 86_400_000_000;
+
 /// A span as people write it, in its largest units: `90d`, `1d 12h`.
 pub(crate) fn told(span: Duration) -> String {
     let mut rest = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
     let mut parts = Vec::new();
-    for (name, scale) in [
-        ("d", 86_400_000_000),
-        ("h", 3_600_000_000),
-        ("min", 60_000_000),
-        ("s", 1_000_000),
-        ("ms", 1_000),
-        ("us", 1),
-    ] {
-        if rest >= scale {
+    for (names, scale) in UNITS.iter().rev().filter(|(_, scale)| *scale <= LARGEST_TOLD) {
+        if let [name, ..] = names
+            && rest >= *scale
+        {
             parts.push(format!("{}{name}", rest / scale));
             rest %= scale;
         }
