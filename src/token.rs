@@ -56,12 +56,29 @@ impl Prefix {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        str::from_utf8(self.as_bytes()).unwrap_or("")
+        self.bytes.get(..usize::from(self.len)).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or("")
     }
 
+    /// Whether a text whose first part has so many bytes begins with this prefix, and only with it. Three words at once:
+    /// a comparison of a length that is not known is a call.
     #[inline]
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    fn is_first(&self, length: usize, text: &[u8; Self::MAX_BYTES]) -> bool {
+        let words = |bytes: &[u8; Self::MAX_BYTES]| {
+            let mut words = [0; Self::MAX_BYTES / 8];
+            for (word, bytes) in words.iter_mut().zip(bytes.as_chunks().0) {
+                *word = u64::from_le_bytes(*bytes);
+            }
+            words
+        };
+        // How many bits of each word belong to the first part.
+        let mut bits = 8 * length;
+        let pairs = words(&self.bytes).into_iter().zip(words(text));
+        let differences = pairs.fold(0, |all, (own, other)| {
+            let mask = !u64::MAX.checked_shl(bits as u32).unwrap_or(0);
+            bits = bits.saturating_sub(64);
+            all | (own ^ other & mask)
+        });
+        usize::from(self.len) == length && differences == 0
     }
 }
 
@@ -274,7 +291,9 @@ crate::text::debug_as_told!(TokenError);
 /// A well-formed token as a client presented it, borrowed from the request.
 #[derive(Clone, Copy)]
 pub(crate) struct PresentedToken<'a> {
-    pub(crate) prefix: &'a [u8],
+    prefix: &'a [u8],
+    /// The first bytes of the text, of which the prefix is a part: what stands behind it is longer than any prefix.
+    begin: &'a [u8; Prefix::MAX_BYTES],
     pub(crate) locator: Locator,
     /// Locator and secret, 55 bytes of ASCII: what the digest covers, within one block of SHA-256.
     pub(crate) covered: &'a [u8; LOCATOR + SECRET],
@@ -307,7 +326,14 @@ impl<'a> PresentedToken<'a> {
         if !is_checksum(check, covered) {
             return Err(TokenError::Checksum);
         }
-        Ok(Self { prefix, locator, covered })
+        let begin = text.first_chunk().ok_or(TokenError::Malformed)?;
+        Ok(Self { prefix, begin, locator, covered })
+    }
+
+    /// Whether its prefix is this one.
+    #[inline]
+    pub(crate) fn has_prefix(&self, prefix: &Prefix) -> bool {
+        prefix.is_first(self.prefix.len(), self.begin)
     }
 }
 

@@ -155,7 +155,8 @@ fn a_clock_that_steps_locks_nobody_out() {
         assert_eq!(granted(&bed.validator, token.expose(), 100), 10);
         bed.go("2026-06-01");
         assert_eq!(granted(&bed.validator, token.expose(), 100), 0, "the high-water mark stands");
-        bed.go("2029-01-01");
+        bed.go("2027-02-01");
+        assert_eq!(granted(&bed.validator, token.expose(), 1), 1, "what is charged now lies a month ahead");
         bed.go("2027-01-02");
         let next = bed.validator.validate(token.expose()).map(drop).or_else(|denial| {
             bed.clock.advance(denial.limit().unwrap().retry_after().unwrap()).unwrap();

@@ -23,6 +23,9 @@ use std::time::Duration;
 use crate::limit::{Limits, RateLimit};
 use crate::time::Timestamp;
 
+/// No time in units is so late: a word from here on is none of a limit's, and what it counted has moved.
+pub(crate) const MOVED: u64 = 3 << 62;
+
 /// Units in a microsecond, at most: 9999-12-31 × 36 < 2^63.
 const FINEST: u64 = 36;
 
@@ -129,54 +132,81 @@ impl Pace {
         Self { units, micros, per_use, tolerance, slack, burst: limit.burst, window_us }
     }
 
-    /// A time in units, rounded down.
+    /// What a time means to this limit.
     #[inline]
-    fn units(&self, t: Timestamp) -> u64 {
+    pub(super) fn at(&self, t: Timestamp) -> Moment {
         let micros = t.unix_micros().unsigned_abs();
-        if self.micros == 1 {
-            return micros.saturating_mul(self.units);
-        }
-        let exact = u128::from(micros) * u128::from(self.units) / u128::from(self.micros);
-        u64::try_from(exact).unwrap_or(u64::MAX)
+        let now = if self.micros == 1 {
+            micros.saturating_mul(self.units)
+        } else {
+            let exact = u128::from(micros) * u128::from(self.units) / u128::from(self.micros);
+            u64::try_from(exact).unwrap_or(u64::MAX)
+        };
+        Moment { micros, now, full: now.saturating_add(self.tolerance), slack: self.slack }
     }
 
-    /// How many microseconds after `t` that many units are reached.
-    fn micros_until(&self, units: u64, t: Timestamp) -> u64 {
+    /// How many microseconds after a moment that many units are reached.
+    #[inline]
+    fn micros_until(&self, units: u64, moment: Moment) -> u64 {
         let micros = if self.micros == 1 {
             units.div_ceil(self.units)
         } else {
             let exact = (u128::from(units) * u128::from(self.micros)).div_ceil(u128::from(self.units));
             u64::try_from(exact).unwrap_or(u64::MAX)
         };
-        micros.saturating_sub(t.unix_micros().unsigned_abs())
+        micros.saturating_sub(moment.micros)
     }
 
-    /// What to take a stored word for. No use is charged beyond the burst, so a word that lies farther in the future
-    /// was written before the clock went back: it is then as if the burst had just been used up.
-    pub(crate) fn believed(&self, stored: u64, t: Timestamp) -> u64 {
-        let full = self.units(t).saturating_add(self.tolerance);
-        if stored > full.saturating_add(self.slack) { full } else { stored }
+    /// What so many uses cost.
+    #[inline]
+    pub(super) fn cost(&self, uses: u32) -> u64 {
+        self.per_use.saturating_mul(u64::from(uses))
+    }
+
+    /// How many uses are earned in so many microseconds.
+    pub(super) fn earned_in(&self, micros: u64) -> u64 {
+        micros.saturating_mul(self.units) / self.micros / self.per_use
+    }
+
+    /// How many uses may be taken at once.
+    pub(super) fn burst(&self) -> u32 {
+        self.burst
+    }
+
+    /// Whether what is counted in one's units and by one's rule is counted in the other's, too: an equal number of each
+    /// is an equal limit.
+    pub(crate) fn marks(&self) -> [u64; 2] {
+        [self.per_use, self.tolerance]
     }
 
     /// The word after a request of this cost, or `None` when it is refused. `stored` is one that is
-    /// [believed](Pace::believed); zero is a limit that was never used.
-    pub(crate) fn charge(&self, stored: u64, t: Timestamp, cost: u32) -> Option<u64> {
+    /// [believed](Moment::believed); zero is a limit that was never used.
+    #[inline]
+    pub(super) fn charge(&self, stored: u64, moment: Moment, cost: u32) -> Option<u64> {
         if cost == 0 {
             return Some(stored);
         }
-        let now = self.units(t);
-        let charged = stored.max(now).saturating_add(self.per_use.saturating_mul(u64::from(cost)));
-        (charged <= now.saturating_add(self.tolerance)).then_some(charged)
+        let charged = stored.max(moment.now).saturating_add(self.cost(cost));
+        (charged <= moment.full).then_some(charged)
     }
 
     /// Charges a request of this cost; tells the word before and the word now.
     #[inline]
-    fn reserve(&self, place: &impl Place, t: Timestamp, cost: u32) -> Result<(u64, u64), LimitStatus> {
+    pub(super) fn reserve(
+        &self,
+        place: &impl Place,
+        moment: Moment,
+        cost: u32,
+    ) -> Result<(u64, u64), Refusal> {
         let mut stored = place.load();
         loop {
-            let believed = self.believed(stored, t);
-            let Some(charged) = self.charge(believed, t, cost) else {
-                return Err(self.refused(believed, t, cost));
+            let believed = moment.believed(stored).ok_or(Refusal::Moved)?;
+            let Some(charged) = self.charge(believed, moment, cost) else {
+                if believed != stored {
+                    // Else it would be as if the burst had just been used up for ever. Whoever comes first repairs it.
+                    let _lost = place.replace(stored, believed);
+                }
+                return Err(Refusal::Limited(self.refused(believed, moment, cost)));
             };
             match place.replace(stored, charged) {
                 Ok(()) => return Ok((stored, charged)),
@@ -185,23 +215,71 @@ impl Pace {
         }
     }
 
-    /// What to tell when a request of this cost left that word behind.
+    /// Charges a request of this cost to this limit alone.
     #[inline]
-    pub(crate) fn allowed(&self, stored: u64, t: Timestamp) -> LimitStatus {
-        let full = self.units(t).saturating_add(self.tolerance);
-        let remaining = full.saturating_sub(stored).min(self.tolerance) / self.per_use;
-        let reset_us = self.micros_until(stored, t);
+    pub(crate) fn take(&self, place: &impl Place, t: Timestamp, cost: u32) -> Result<LimitStatus, Refusal> {
+        let moment = self.at(t);
+        self.reserve(place, moment, cost).map(|(_, charged)| self.allowed(charged, moment))
+    }
+
+    /// What to tell when a request left that word behind.
+    #[inline]
+    pub(super) fn allowed(&self, stored: u64, moment: Moment) -> LimitStatus {
+        let remaining = moment.full.saturating_sub(stored).min(self.tolerance) / self.per_use;
+        let reset_us = self.micros_until(stored, moment);
         let (limit, window_us) = (u64::from(self.burst), self.window_us);
         LimitStatus { limit, remaining, reset_us, retry_us: LimitStatus::NONE, window_us }
     }
 
     /// What to tell when a request of this cost was refused over that word.
-    pub(crate) fn refused(&self, stored: u64, t: Timestamp, cost: u32) -> LimitStatus {
-        let charged = stored.saturating_add(self.per_use.saturating_mul(u64::from(cost)));
+    #[cold]
+    pub(super) fn refused(&self, stored: u64, moment: Moment, cost: u32) -> LimitStatus {
+        let charged = stored.saturating_add(self.cost(cost));
         let due = charged.saturating_sub(self.tolerance);
-        let retry_us = if cost <= self.burst { self.micros_until(due, t) } else { LimitStatus::NONE };
-        LimitStatus { retry_us, ..self.allowed(stored, t) }
+        let retry_us = if cost <= self.burst { self.micros_until(due, moment) } else { LimitStatus::NONE };
+        LimitStatus { retry_us, ..self.allowed(stored, moment) }
     }
+}
+
+/// A time in the units of a limit, and how far its word may reach then.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    micros: u64,
+    /// Rounded down.
+    pub(super) now: u64,
+    /// Where the word is when all uses are taken.
+    full: u64,
+    slack: u64,
+}
+
+impl Moment {
+    /// The farthest that a word of a clock that has not gone back may reach.
+    #[inline]
+    pub(super) fn latest(self) -> u64 {
+        self.full.saturating_add(self.slack)
+    }
+
+    /// Where the word is when half of the uses are taken.
+    pub(super) fn half(self) -> u64 {
+        self.now + (self.full - self.now) / 2
+    }
+
+    /// What to take a stored word for. No use is charged beyond the burst, so a word that lies farther in the future
+    /// was written before the clock went back: it is then as if the burst had just been used up. `None` is none of a
+    /// limit's.
+    #[inline]
+    pub(super) fn believed(self, stored: u64) -> Option<u64> {
+        (stored < MOVED).then_some(if stored > self.latest() { self.full } else { stored })
+    }
+}
+
+/// Why a request was not charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The limit refuses it.
+    Limited(LimitStatus),
+    /// The word is not here any more: to be looked for again.
+    Moved,
 }
 
 fn lowest_terms(a: u64, b: u64) -> (u64, u64) {
@@ -212,7 +290,7 @@ fn lowest_terms(a: u64, b: u64) -> (u64, u64) {
     (a / divisor.max(1), b / divisor.max(1))
 }
 
-/// Where the word of one limit lies: an atomic. A word that is zero is a fresh limit.
+/// Where the word of one limit lies: an atomic. A word that is zero is a fresh limit, one from [`MOVED`] on is none.
 pub(crate) trait Place {
     fn load(&self) -> u64;
     /// Puts `new` where `current` is, or says what is there instead.
@@ -240,14 +318,15 @@ pub(crate) fn check<P: Place>(
 ) -> Result<(), LimitStatus> {
     let mut refusal = None;
     for (pace, place) in paces.iter().zip(places) {
-        let stored = place.load();
-        let believed = pace.believed(stored, t);
+        let (stored, moment) = (place.load(), pace.at(t));
+        // What has moved, `reserve` will say.
+        let Some(believed) = moment.believed(stored) else { continue };
         if believed != stored {
             // Whoever comes first repairs it for all.
             let _lost = place.replace(stored, believed);
         }
-        if pace.charge(believed, t, cost).is_none() {
-            let refused = pace.refused(believed, t, cost);
+        if pace.charge(believed, moment, cost).is_none() {
+            let refused = pace.refused(believed, moment, cost);
             refusal = Some(refusal.map_or(refused, |refusal| longer(refusal, refused)));
         }
     }
@@ -257,35 +336,30 @@ pub(crate) fn check<P: Place>(
 /// Charges a request of this cost to all limits, or to none when one refuses. With no limits at all, `Ok(None)`.
 ///
 /// To be called after [`check`], which refuses without a write nearly all that is to be refused.
-#[inline]
 pub(crate) fn reserve<P: Place>(
     paces: &[Pace],
     places: &[P],
     t: Timestamp,
     cost: u32,
-) -> Result<Option<LimitStatus>, LimitStatus> {
-    // Nearly every key has one limit at most.
-    if let ([pace], [place, ..]) = (paces, places) {
-        let (_, charged) = pace.reserve(place, t, cost)?;
-        return Ok(Some(pace.allowed(charged, t)));
-    }
+) -> Result<Option<LimitStatus>, Refusal> {
     let mut done = [(0, 0); Limits::MAX_RATES];
     let mut status = None;
     for (index, (pace, place)) in paces.iter().zip(places).enumerate().take(Limits::MAX_RATES) {
-        match pace.reserve(place, t, cost) {
+        let moment = pace.at(t);
+        match pace.reserve(place, moment, cost) {
             Ok((stored, charged)) => {
                 if let Some(done) = done.get_mut(index) {
                     *done = (stored, charged);
                 }
-                let allowed = pace.allowed(charged, t);
+                let allowed = pace.allowed(charged, moment);
                 status = Some(status.map_or(allowed, |status| binding(status, allowed)));
             }
-            Err(refused) => {
+            Err(refusal) => {
                 for (place, (before, charged)) in places.iter().zip(done).take(index) {
                     // Where somebody was charged in between, it stays: see above.
                     let _lost = place.replace(charged, before);
                 }
-                return Err(refused);
+                return Err(refusal);
             }
         }
     }

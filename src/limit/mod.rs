@@ -4,6 +4,7 @@
 
 mod gcra;
 mod quota;
+mod slice;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -13,9 +14,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use gcra::LimitStatus;
-pub(crate) use gcra::{Pace, Place, check, reserve};
+pub(crate) use gcra::{MOVED, Pace, Place, Refusal, check, reserve};
 pub(crate) use quota::{Lease, Period, QuotaRecord};
 pub use quota::{Quota, Refill};
+pub(crate) use slice::Slice;
 
 /// Limits contradict their bounds, or are not in their text form.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -162,7 +162,7 @@ fn authenticate(records: &Records, text: &str) -> Result<(KeyId, VersionNo), Man
         return Err(ManageError::UnknownToken);
     }
     let key = records.get::<crate::key::KeyRecord>(&version.key.to_string())?;
-    key.filter(|key| key.record.prefix.as_bytes() == token.prefix).ok_or(ManageError::UnknownToken)?;
+    key.filter(|key| token.has_prefix(&key.record.prefix)).ok_or(ManageError::UnknownToken)?;
     Ok((version.key, version.number))
 }
 

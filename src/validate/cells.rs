@@ -1,6 +1,7 @@
-//! Cells: the limits of keys that need more than one word. They never move, and stay when a key's row is replaced.
+//! Cells: the limits of keys that need more than one word, or that several threads use at once. They never move, and
+//! stay when a key's row is replaced.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 
 use crate::id::KeyId;
 use crate::limit::{Lease, Limits, Period, Place, Quota};
@@ -10,16 +11,52 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 pub(crate) struct Cells {
     pub(crate) key: KeyId,
-    /// From when on the key's quota is refilled.
-    pub(crate) issued_at: Timestamp,
+    issued_at: AtomicI64,
+    /// The number of the key's [`Stripes`](crate::validate::stripes::Stripes), by one more than it is; 0 is none.
+    stripes: AtomicU32,
+    counted: Counted,
+}
+
+/// What changes with each use: in a cache line of its own, so that nobody waits for it who only looks for the others.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Counted {
     /// One word for each rate limit.
-    pub(crate) paces: [AtomicU64; Limits::MAX_RATES],
-    pub(crate) allowance: Allowance,
+    paces: [AtomicU64; Limits::MAX_RATES],
+    allowance: Allowance,
 }
 
 impl Cells {
     pub(crate) fn new(key: KeyId, issued_at: Timestamp) -> Self {
-        Self { key, issued_at, paces: Default::default(), allowance: Allowance::default() }
+        let issued_at = AtomicI64::new(issued_at.unix_micros());
+        Self { key, issued_at, stripes: AtomicU32::new(0), counted: Counted::default() }
+    }
+
+    /// From when on the key's quota is refilled.
+    pub(crate) fn issued_at(&self) -> Timestamp {
+        Timestamp::from_unix_micros(self.issued_at.load(Ordering::Relaxed)).unwrap_or(Timestamp::MIN)
+    }
+
+    pub(crate) fn set_issued_at(&self, issued_at: Timestamp) {
+        self.issued_at.store(issued_at.unix_micros(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn stripes(&self) -> Option<u32> {
+        self.stripes.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    pub(crate) fn set_stripes(&self, number: Option<u32>) {
+        self.stripes.store(number.map_or(0, |number| number + 1), Ordering::Release);
+    }
+
+    #[inline]
+    pub(crate) fn paces(&self) -> &[AtomicU64; Limits::MAX_RATES] {
+        &self.counted.paces
+    }
+
+    pub(crate) fn allowance(&self) -> &Allowance {
+        &self.counted.allowance
     }
 }
 

@@ -3,14 +3,19 @@
 //! The first 64 bytes are the slot, which only the writer changes; the others are the row, in which validations count.
 //! All of it is atomic words: a copy that is torn is thrown away by the sequence lock, and is no undefined behaviour.
 
+mod facts;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::id::{KeyId, VersionNo};
 use crate::keyring::Generation;
-use crate::lifecycle::{self, Validity};
+use crate::lifecycle;
+use crate::limit::MOVED;
 use crate::time::Timestamp;
-use crate::validate::prefetch::{prefetch, prefetch_to_write};
+use crate::validate::prefetch::prefetch;
 use crate::version::{EndReason, Stage, VersionRecord};
+
+pub(crate) use facts::{Facts, Following};
 
 /// A version's place.
 #[derive(Debug, Default)]
@@ -32,10 +37,10 @@ mod word {
     pub(super) const KEY: usize = 8;
     /// The numbers of owner and profile; with a key that is not believed, the generation that is missing.
     pub(super) const OWNER: usize = 10;
-    /// When the version was superseded, or, with [`WAITS`], until when its successor can be claimed; and the
-    /// [`CellKind`](super::CellKind).
+    /// When the version was superseded, or, with [`WAITS`], until when its successor can be claimed.
     pub(super) const DEPRECATED: usize = 11;
-    pub(super) const WAITS: u64 = 32;
+    pub(super) const WAITS: u64 = 1;
+    /// The [`Cell`](super::Cell).
     pub(super) const CELL: usize = 12;
     pub(super) const ALLOWED: usize = 13;
     pub(super) const LAST_USED: usize = 14;
@@ -118,58 +123,36 @@ impl KeyState {
     const UNKNOWN: Self = Self::Missing;
 }
 
-small! {
-    /// What the word of an entry's cell is.
-    CellKind {
-        /// The word of the key's rate limit.
-        Limit = 0,
-        /// The position of the entry that has the key's cell.
-        Elsewhere = 1,
-        /// The number of the key's [`Cells`](crate::validate::cells::Cells).
-        Number = 2,
-    }
-}
-
-impl CellKind {
-    const UNKNOWN: Self = Self::Limit;
-}
-
-/// What an entry said at one moment.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts {
-    pub(crate) key: KeyId,
-    pub(crate) version: VersionNo,
-    pub(crate) state: State,
-    /// Of the digest; of a version whose row cannot be checked, the one that is missing.
-    pub(crate) generation: Generation,
-    pub(crate) digest: [u64; 4],
-    pub(crate) key_state: KeyState,
-    pub(crate) owner: u32,
-    pub(crate) profile: u32,
-    pub(crate) not_before: Timestamp,
-    /// When the version ends or ended.
-    pub(crate) end: Option<Timestamp>,
-    pub(crate) following: Following,
-}
-
-/// How a version stands to its successor.
+/// Where the limits of a key are counted, as one word says: here, by a time, or elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Following {
-    /// There is none.
-    Nothing,
-    /// One waits to be claimed until then.
-    Waits(Timestamp),
-    /// It is superseded since then.
-    Superseded(Timestamp),
+pub(crate) enum Cell {
+    /// In this word itself.
+    Here,
+    /// In the cell of another entry, at this position.
+    With(u32),
+    /// In the key's [`Cells`](crate::validate::cells::Cells) of this number.
+    Cells(u32),
 }
 
-impl Following {
-    /// As it is at a time: a successor waits until the last moment to claim it, whether or not a tick has recorded that.
+impl Cell {
+    /// With [`MOVED`]: the number is one of cells.
+    const NUMBERED: u64 = 1 << 61;
+
     #[inline]
-    pub(crate) fn at(self, t: Timestamp) -> Self {
+    fn of(word: u64) -> Self {
+        match (word >= MOVED, word & Self::NUMBERED != 0) {
+            (false, _) => Self::Here,
+            (true, false) => Self::With(word as u32),
+            (true, true) => Self::Cells(word as u32),
+        }
+    }
+
+    /// The word that says so; of a cell that is here, the one of limits that were never used.
+    fn word(self) -> u64 {
         match self {
-            Self::Waits(by) if by <= t => Self::Nothing,
-            following => following,
+            Self::Here => 0,
+            Self::With(position) => MOVED | u64::from(position),
+            Self::Cells(number) => MOVED | Self::NUMBERED | u64::from(number),
         }
     }
 }
@@ -183,6 +166,10 @@ fn with_time(time: Option<Timestamp>, small: u8) -> u64 {
 fn time_of(word: u64) -> Option<Timestamp> {
     let micros = (word >> 6).checked_sub(1)?;
     Timestamp::from_unix_micros(micros.cast_signed()).ok()
+}
+
+fn key_of([first, second]: [u64; 2]) -> KeyId {
+    KeyId::from((u128::from(first) << 64) | u128::from(second))
 }
 
 impl Entry {
@@ -200,12 +187,6 @@ impl Entry {
     #[inline]
     pub(crate) fn prefetch(&self) {
         self.words.first().into_iter().chain(self.words.get(word::KEY)).for_each(prefetch);
-    }
-
-    /// Asks for the row, to count in it.
-    #[inline]
-    pub(crate) fn prefetch_row(&self) {
-        self.words.get(word::KEY).into_iter().for_each(prefetch_to_write);
     }
 
     /// Where in memory the digest is, and how many bytes it has.
@@ -226,31 +207,20 @@ impl Entry {
     /// All that decides, as it is now; whether it is of one moment, the caller's sequence lock says.
     #[inline]
     pub(crate) fn facts(&self) -> Facts {
-        let [number, end, owner] = [word::NUMBER, word::END, word::OWNER].map(|word| self.get(word));
-        let [not_before, deprecated] = [word::NOT_BEFORE, word::DEPRECATED].map(|word| self.get(word));
-        let following = match time_of(deprecated) {
-            None => Following::Nothing,
-            Some(by) if deprecated & word::WAITS != 0 => Following::Waits(by),
-            Some(since) => Following::Superseded(since),
-        };
         Facts {
-            key: self.key(),
-            version: VersionNo::new(number as u32),
-            state: State::of(end),
-            generation: Generation::new((number >> 32) as u32),
+            number: self.get(word::NUMBER),
+            end: self.get(word::END),
             digest: [0, 1, 2, 3].map(|n| self.get(word::DIGEST + n)),
-            key_state: KeyState::of(not_before),
-            owner: owner as u32,
-            profile: (owner >> 32) as u32,
-            not_before: time_of(not_before).unwrap_or(Timestamp::MAX),
-            end: time_of(end),
-            following,
+            key: [0, 1].map(|n| self.get(word::KEY + n)),
+            owner: self.get(word::OWNER),
+            deprecated: self.get(word::DEPRECATED),
+            not_before: self.get(word::NOT_BEFORE),
         }
     }
 
     #[inline]
     pub(crate) fn key(&self) -> KeyId {
-        KeyId::from((u128::from(self.get(word::KEY)) << 64) | u128::from(self.get(word::KEY + 1)))
+        key_of([0, 1].map(|n| self.get(word::KEY + n)))
     }
 
     pub(crate) fn number(&self) -> VersionNo {
@@ -296,7 +266,7 @@ impl Entry {
         self.set(word::END, with_time(end, State::of_version(version) as u8));
         // Whether a successor waits, the key's row says.
         if version.deprecated_at.is_some() || self.get(word::DEPRECATED) & word::WAITS == 0 {
-            self.set(word::DEPRECATED, with_time(version.deprecated_at, self.cell_kind() as u8));
+            self.set(word::DEPRECATED, with_time(version.deprecated_at, 0));
         }
         let key_state = KeyState::of(self.get(word::NOT_BEFORE));
         self.set(word::NOT_BEFORE, with_time(Some(version.not_before), key_state as u8));
@@ -321,35 +291,39 @@ impl Entry {
         let deprecated = self.get(word::DEPRECATED);
         if deprecated & word::WAITS != 0 || time_of(deprecated).is_none() {
             let waits = if by.is_some() { word::WAITS } else { 0 };
-            self.set(word::DEPRECATED, with_time(by, self.cell_kind() as u8) | waits);
+            self.set(word::DEPRECATED, with_time(by, 0) | waits);
         }
     }
 
     /// Where the key's limits are counted.
     #[inline]
-    pub(crate) fn cell_kind(&self) -> CellKind {
-        CellKind::of(self.get(word::DEPRECATED) & !word::WAITS)
+    pub(crate) fn cell(&self) -> Cell {
+        Cell::of(self.get(word::CELL))
     }
 
-    /// The word of the cell, as [`Entry::cell_kind`] says.
+    /// The word of a limit that is counted here.
     #[inline]
-    pub(crate) fn cell(&self) -> &[AtomicU64] {
-        self.words.get(word::CELL..=word::CELL).unwrap_or_default()
+    pub(crate) fn pace(&self) -> Option<&AtomicU64> {
+        self.words.get(word::CELL)
     }
 
-    #[inline]
-    pub(crate) fn cell_number(&self) -> u32 {
-        self.get(word::CELL) as u32
+    pub(crate) fn set_cell(&self, cell: Cell) {
+        self.set(word::CELL, cell.word());
     }
 
-    pub(crate) fn set_cell(&self, kind: CellKind, value: u64) {
-        self.set(word::DEPRECATED, self.get(word::DEPRECATED) >> 5 << 5 | u64::from(kind as u8));
-        self.set(word::CELL, value);
+    /// Moves what is counted here to cells that nobody knows yet; whoever counts meanwhile does so before or after.
+    pub(crate) fn move_to(&self, number: u32, pace: &AtomicU64) {
+        let Some(word) = self.pace() else { return };
+        let moved = |counted| {
+            pace.store(counted, Ordering::Relaxed);
+            (counted < MOVED).then_some(Cell::Cells(number).word())
+        };
+        let _elsewhere = word.fetch_update(Ordering::Release, Ordering::Acquire, moved);
     }
 
     /// Takes over the cell of another version of the same key.
     pub(crate) fn copy_cell(&self, of: &Self) {
-        self.set_cell(of.cell_kind(), of.get(word::CELL));
+        self.set(word::CELL, of.get(word::CELL));
     }
 
     /// The number of the key's profile, while the key is believed.
@@ -364,7 +338,7 @@ impl Entry {
         let state = KeyState::of(of.get(word::NOT_BEFORE));
         let owner = of.get(word::OWNER);
         self.set_key(state, owner as u32, (owner >> 32) as u32);
-        if let Following::Waits(by) = of.facts().following {
+        if let Following::Waits(by) = of.facts().following() {
             self.set_successor(Some(by));
         }
     }
@@ -373,14 +347,14 @@ impl Entry {
         self.words.iter().for_each(|word| word.store(0, Ordering::Relaxed));
     }
 
-    /// Counts a grant; `true` where it is the first since the counts were taken.
+    /// Counts a grant; tells how many there were since the counts were taken.
     #[inline]
-    pub(crate) fn count(&self, at: Timestamp) -> bool {
+    pub(crate) fn count(&self, at: Timestamp) -> u64 {
         // The time first: whoever takes the count takes the time with it.
         if self.get(word::LAST_USED) < at.unix_micros().unsigned_abs() {
             self.set(word::LAST_USED, at.unix_micros().unsigned_abs());
         }
-        self.words.get(word::ALLOWED).is_some_and(|allowed| allowed.fetch_add(1, Ordering::Release) == 0)
+        self.words.get(word::ALLOWED).map_or(0, |allowed| allowed.fetch_add(1, Ordering::Release))
     }
 
     /// Takes the counts out.
@@ -389,49 +363,5 @@ impl Entry {
         let allowed = take(word::ALLOWED);
         let last_used = Timestamp::from_unix_micros(take(word::LAST_USED).cast_signed()).ok();
         (allowed, last_used.filter(|time| *time > Timestamp::MIN))
-    }
-}
-
-impl Facts {
-    /// The generation under which the key's row was written, where that is what is missing.
-    pub(crate) fn missing_of_key(&self) -> Option<Generation> {
-        (self.key_state == KeyState::Behind).then_some(Generation::new(self.owner))
-    }
-
-    /// Whether there is a digest that a secret can match.
-    #[inline]
-    pub(crate) fn has_digest(&self) -> bool {
-        !matches!(self.state, State::Behind | State::Tampered | State::Absent)
-    }
-
-    /// Whether its secret never validates again, whatever it is.
-    #[inline]
-    pub(crate) fn is_over(&self) -> bool {
-        matches!(self.state, State::Revoked | State::Expired | State::Retired | State::Cancelled)
-    }
-
-    /// What decides whether the version validates.
-    #[inline]
-    pub(crate) fn validity(&self) -> Validity {
-        let ended = match self.state {
-            State::Live | State::Fresh | State::Leaving | State::Undelivered | State::Offered => None,
-            State::Revoked => Some(EndReason::Revoked),
-            State::Expired => Some(EndReason::Expired),
-            State::Retired => Some(EndReason::Retired),
-            // Nobody comes here whose row is not believed; if somebody did, it would be to no grant.
-            State::Cancelled | State::Absent | State::Tampered | State::Behind => Some(EndReason::Cancelled),
-        };
-        Validity {
-            revoked: self.key_state == KeyState::Revoked || self.state == State::Revoked,
-            ended,
-            end: self.end,
-            by: match self.state {
-                State::Leaving => EndReason::Retired,
-                State::Offered => EndReason::Cancelled,
-                _ => EndReason::Expired,
-            },
-            delivered: self.state != State::Undelivered,
-            not_before: self.not_before,
-        }
     }
 }

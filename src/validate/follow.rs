@@ -111,6 +111,11 @@ impl Follower {
         work(&mut self.state().keeper)
     }
 
+    /// The same, unless somebody else does.
+    pub(crate) fn try_with_keeper<T>(&self, work: impl FnOnce(&mut Keeper) -> T) -> Option<T> {
+        self.state.try_lock().ok().map(|mut state| work(&mut state.keeper))
+    }
+
     fn read_feed(&self, records: &Records) -> Result<(), ReadError> {
         // Before the rows: a commit in between makes the stamp differ, and the feed brings it.
         let stamp = records.store.stamp()?;

@@ -238,8 +238,9 @@ impl Index {
         let split = split_of(hash);
         let table = self.table(split)?;
         let line = table.lines.get(table.start(split.place))?;
-        let entry = table.form.first(line, split.tag);
-        table.form.position(entry, split.tag).or_else(|| self.find(hash, |_| true))
+        let position = table.form.position(table.form.first(line, split.tag), split.tag);
+        // Nobody goes on from a line that has an empty place.
+        if position.is_some() || !line.is_full() { position } else { self.find(hash, |_| true) }
     }
 
     /// The first position of this hash that is the one looked for.

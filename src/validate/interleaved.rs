@@ -9,15 +9,17 @@ use std::time::Duration;
 use crate::digest::{DigestScheme, Fingerprint, SecretDigest};
 use crate::id::{KeyId, OwnerId, VersionNo};
 use crate::keyring::Generation;
+use crate::limit::{Limits, RateLimit};
 use crate::owner::OwnerRecord;
 use crate::store::{Revision, Stamp};
 use crate::time::Timestamp;
 use crate::token::{Locator, Prefix};
 use crate::validate::change::{Change, KeyFacts, Told};
-use crate::validate::entry::{KeyState, State};
+use crate::validate::charge::{NotCharged, Till};
+use crate::validate::entry::{Cell, KeyState, State};
 use crate::validate::facts::{Owner, Standing, Traits};
 use crate::validate::keeper::Keeper;
-use crate::validate::replica::Replica;
+use crate::validate::replica::{Place, Replica};
 use crate::version::{Stage, VersionRecord};
 
 /// How many commits there are to catch up with.
@@ -122,6 +124,46 @@ fn changes(locators: &[Locator], round: u64) -> Vec<Change> {
     held.clone().map(|(n, locator)| version(n, *locator, round)).chain(keys).chain([owner]).collect()
 }
 
+/// The first round, of keys with these limits.
+fn first_round(limits: Limits) -> (Replica, Keeper) {
+    let (replica, mut keeper) = (Replica::new().unwrap(), Keeper::default());
+    let locators = locators(&replica);
+    let changes = changes(&locators, 0).into_iter().map(|change| match change {
+        Change::Key(key, Told::Row { revision, record: Ok(facts) }) => {
+            let traits = Traits { limits: limits.clone(), ..facts.traits };
+            Change::Key(key, Told::Row { revision, record: Ok(KeyFacts { traits, ..facts }) })
+        }
+        change => change,
+    });
+    replica.leave();
+    keeper.apply(&replica, changes.collect());
+    replica.arrive(&Stamp::from(0), time(0));
+    (replica, keeper)
+}
+
+/// Uses a version so often, as validations do; tells how often it was allowed.
+fn uses(replica: &Replica, position: u32, uses: u64) -> u64 {
+    let entry = replica.slab.get(position).unwrap();
+    let profile = replica.shared.profile(entry.facts().profile()).unwrap();
+    let place = Place { position, entry };
+    let once = || {
+        loop {
+            let mut till = Till::of(replica, entry);
+            match till.charge(profile, time(0), 1) {
+                Ok(_) => {
+                    if till.count(&place, time(0)) == Some(0) {
+                        replica.slab.note(position);
+                    }
+                    return true;
+                }
+                Err(NotCharged::Refused(..)) => return false,
+                Err(NotCharged::Moved) => {}
+            }
+        }
+    };
+    (0..uses).map(|_| u64::from(once())).sum()
+}
+
 /// As the follower catches up with a feed of two pages.
 fn catch_up(replica: &Replica, keeper: &mut Keeper, locators: &[Locator], round: u64) {
     let mut first = changes(locators, round);
@@ -139,7 +181,7 @@ fn validate(replica: &Replica, committed: &AtomicU64, (n, locator): (usize, Loca
     replica.prefetch_index(locator.words());
     let likely = replica.likely(locator.words());
     let facts = replica.find(locator.words(), likely.as_ref(), true).map(|place| place.entry.facts());
-    let owner = facts.and_then(|facts| replica.shared.owner(facts.owner)).map(Owner::standing);
+    let owner = facts.and_then(|facts| replica.shared.owner(facts.owner())).map(Owner::standing);
     let high_water = replica.high_water();
     if !replica.sequence.holds(seen) {
         return None;
@@ -148,11 +190,11 @@ fn validate(replica: &Replica, committed: &AtomicU64, (n, locator): (usize, Loca
     assert_eq!(facts.is_some(), is_held(n, round), "version {n} in round {round}");
     if let Some(facts) = facts {
         let is_odd = !round.is_multiple_of(2);
-        assert_eq!(facts.key, KeyId::from(n as u128 + 1));
-        assert_eq!(facts.digest, [u64::from_ne_bytes([round as u8; 8]); 4], "in round {round}");
-        assert_eq!((facts.not_before, facts.end), (time(round), Some(time(round))));
-        assert_eq!((facts.state, facts.version), (State::Live, VersionNo::new(1)));
-        assert_eq!(facts.key_state, if is_odd { KeyState::Revoked } else { KeyState::Sound });
+        assert_eq!(facts.key(), KeyId::from(n as u128 + 1));
+        assert_eq!(facts.digest(), [u64::from_ne_bytes([round as u8; 8]); 4], "in round {round}");
+        assert_eq!((facts.not_before(), facts.end()), (time(round), Some(time(round))));
+        assert_eq!((facts.state(), facts.version()), (State::Live, VersionNo::new(1)));
+        assert_eq!(facts.key_state(), if is_odd { KeyState::Revoked } else { KeyState::Sound });
         assert!(
             matches!(owner, Some(Standing::Sound { suspended, .. }) if suspended == is_odd),
             "{owner:?} in round {round}"
@@ -188,4 +230,37 @@ fn a_copy_that_is_kept_beside_the_keeper_is_of_one_moment() {
         }
     });
     assert_eq!(keeper.held(), held(ROUNDS));
+}
+
+/// More threads than there are stripes use two keys, which are given stripes meanwhile, and whose counts are taken.
+#[test]
+fn uses_are_counted_once_and_limited_exactly_while_a_key_is_given_stripes() {
+    let burst = if cfg!(miri) { 1030 } else { 20_000 };
+    let asking = if cfg!(miri) { 3 } else { 20 };
+    // Natively more than there are: the last ones are granted out of all slices.
+    let each = if cfg!(miri) { 20 } else { 1_500 };
+    let (replica, mut keeper) = first_round(RateLimit::per_hour(burst).unwrap().into());
+    let hot = [0, 1];
+    let mut counted = 0;
+    let allowed: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..asking)
+            .map(|thread| {
+                let replica = &replica;
+                let of = move |n: u64| uses(replica, hot[n as usize % 2], each);
+                scope.spawn(move || of(thread) + of(thread + 1))
+            })
+            .collect();
+        for round in 0..if cfg!(miri) { 3 } else { 300 } {
+            keeper.stripe(&replica, hot[round % 2]);
+            counted += keeper.take_counts(&replica).iter().map(|granted| granted.allowed).sum::<u64>();
+            std::thread::yield_now();
+        }
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    counted += keeper.take_counts(&replica).iter().map(|granted| granted.allowed).sum::<u64>();
+    assert_eq!(counted, allowed);
+    assert_eq!(allowed, (2 * each * asking).min(2 * u64::from(burst)));
+    for position in hot {
+        assert!(matches!(replica.slab.get(position).unwrap().cell(), Cell::Cells(_)));
+    }
 }

@@ -2,28 +2,28 @@
 
 mod imported;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::crypto;
 use crate::digest::SecretDigest;
 use crate::imported::Upgrade;
 use crate::keyring::Generation;
-use crate::limit::{self, LimitStatus};
+use crate::limit::LimitStatus;
 use crate::scope::ScopeSet;
 use crate::time::Timestamp;
 use crate::token::{Locator, PresentedToken};
-use crate::validate::Inner;
-use crate::validate::cells::Cells;
+use crate::validate::charge::{NotCharged, Till};
 #[cfg(test)]
 use crate::validate::constant_time;
 use crate::validate::denial::{Denial, DenialReason, Unavailable};
-use crate::validate::entry::{CellKind, Entry, Facts, KeyState, State};
+use crate::validate::entry::{Entry, Facts, KeyState, State};
 use crate::validate::facts::{Bounds, Owner, Profile, Standing};
 use crate::validate::grant::{Demand, Grant};
 use crate::validate::leeway::Leeway;
 use crate::validate::marks::{Marked, Snapshot};
-use crate::validate::replica::{Likely, Place, Replica};
+use crate::validate::replica::{Place, Replica};
 use crate::validate::sequence::Seen;
+use crate::validate::{Inner, heat, stripes};
 
 /// What the replica said of a version, all of it at one moment.
 struct View<'a> {
@@ -31,7 +31,6 @@ struct View<'a> {
     owner: Option<&'a Owner>,
     standing: Standing,
     profile: Option<&'a Profile>,
-    cell: Cell<'a>,
     bounds: Bounds,
     high_water: Timestamp,
 }
@@ -44,67 +43,8 @@ struct Found<'a> {
     is_it: bool,
 }
 
-/// Where the limits of a version's key are counted.
-#[derive(Clone, Copy)]
-enum Cell<'a> {
-    Word(&'a [AtomicU64]),
-    Cells(&'a Cells),
-}
-
-impl<'a> Cell<'a> {
-    /// The cell of an entry; nothing where there is none to be had.
-    #[inline]
-    fn of(replica: &'a Replica, entry: &'a Entry) -> Self {
-        let holder = match entry.cell_kind() {
-            CellKind::Elsewhere => replica.slab.get(entry.cell_number()).unwrap_or(entry),
-            CellKind::Limit | CellKind::Number => entry,
-        };
-        match holder.cell_kind() {
-            CellKind::Number => {
-                replica.cells.get(holder.cell_number() as usize).map_or(Self::Word(&[]), Self::Cells)
-            }
-            CellKind::Limit | CellKind::Elsewhere => Self::Word(holder.cell()),
-        }
-    }
-
-    /// Charges a request to all limits of the key, or to none when one refuses; tells the one with the fewest uses left.
-    fn charge(
-        self,
-        profile: &Profile,
-        t: Timestamp,
-        cost: u32,
-    ) -> Result<Option<LimitStatus>, (DenialReason, LimitStatus)> {
-        let limited = |status| (DenialReason::RateLimit, status);
-        let (places, allowance) = match self {
-            Self::Word(word) => (word, None),
-            Self::Cells(cells) => (&cells.paces[..], Some(cells)),
-        };
-        // One limit alone charges nothing that it refuses.
-        if profile.paces.len() > 1 || allowance.is_some() {
-            limit::check(&profile.paces, places, t, cost).map_err(limited)?;
-        }
-        let quota = profile.traits.limits.quota().zip(allowance);
-        let left = match quota {
-            None => None,
-            Some((quota, cells)) => {
-                let period = || quota.refill().period(cells.issued_at, t);
-                let taken = cells.allowance.take(t, cost.into());
-                let refused = |left| (DenialReason::Quota, quota.status(left, period(), t, cost.into()));
-                Some(quota.status(taken.map_err(refused)?, period(), t, 0))
-            }
-        };
-        let paced = limit::reserve(&profile.paces, places, t, cost).map_err(|status| {
-            if let Some((_, cells)) = quota {
-                cells.allowance.give_back(cost.into());
-            }
-            limited(status)
-        })?;
-        Ok(match (paced, left) {
-            (Some(paced), Some(left)) if left.remaining() < paced.remaining() => Some(left),
-            (paced, left) => paced.or(left),
-        })
-    }
-}
+/// How often a till that has moved is looked for again: it moves when a hot key is given stripes, and hardly ever.
+const REMOVALS: usize = 64;
 
 /// How long an ended version is still answered by its reason.
 const KEPT: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
@@ -113,16 +53,15 @@ impl<'a> View<'a> {
     #[inline(always)]
     fn of(replica: &'a Replica, entry: &'a Entry) -> Self {
         let facts = entry.facts();
-        let owner = replica.shared.owner(facts.owner);
+        let owner = replica.shared.owner(facts.owner());
         let standing = owner.map_or(Standing::Missing, Owner::standing);
-        let profile = replica.shared.profile(facts.profile);
+        let profile = replica.shared.profile(facts.profile());
         let ceiling = match standing {
             Standing::Sound { ceiling, .. } => ceiling,
             Standing::Missing | Standing::Behind(_) => None,
         };
         let bounds = Bounds { granted: profile.map_or(u32::MAX, Profile::granted), ceiling };
-        let cell = Cell::of(replica, entry);
-        Self { facts, owner, standing, profile, cell, bounds, high_water: replica.high_water() }
+        Self { facts, owner, standing, profile, bounds, high_water: replica.high_water() }
     }
 
     /// Its key and owner as they are believed: the owner, and whether it is suspended.
@@ -132,7 +71,7 @@ impl<'a> View<'a> {
         if let Some(generation) = self.facts.missing_of_key() {
             return Err(behind(generation));
         }
-        match (self.facts.key_state, self.standing, self.owner) {
+        match (self.facts.key_state(), self.standing, self.owner) {
             (KeyState::Missing, ..) | (_, Standing::Missing, _) | (.., None) => Err(DenialReason::Tampered),
             (_, Standing::Behind(generation), _) => Err(behind(generation)),
             (_, Standing::Sound { suspended, .. }, Some(owner)) => Ok((owner, suspended)),
@@ -141,22 +80,21 @@ impl<'a> View<'a> {
 
     /// Whether a token begins as its key's tokens do. Where the key cannot be believed, the verdict says so.
     #[inline]
-    fn has_prefix(&self, prefix: &[u8]) -> bool {
-        let believed = matches!(self.facts.key_state, KeyState::Sound | KeyState::Revoked);
-        !believed || self.profile.is_some_and(|profile| profile.traits.prefix.as_bytes() == prefix)
+    fn begins(&self, token: &PresentedToken<'_>) -> bool {
+        let believed = matches!(self.facts.key_state(), KeyState::Sound | KeyState::Revoked);
+        !believed || self.profile.is_some_and(|profile| token.has_prefix(&profile.traits.prefix))
     }
 
     #[inline]
     fn grant(&self, owner: &Owner, limit: Option<LimitStatus>, t: Timestamp) -> Grant {
-        let Facts { key, version, end, following, .. } = self.facts;
-        let following = following.at(t);
-        Grant { key, version, owner: owner.id, valid_until: end, following, limit }
+        let (key, version, valid_until) = (self.facts.key(), self.facts.version(), self.facts.end());
+        Grant { key, version, owner: owner.id, valid_until, following: self.facts.following().at(t), limit }
     }
 
     fn denied(&self, reason: DenialReason) -> Denial {
         match reason {
             DenialReason::Unavailable(why) => Denial::unavailable(why),
-            reason => Denial::of(reason, self.facts.key, self.facts.version),
+            reason => Denial::of(reason, self.facts.key(), self.facts.version()),
         }
     }
 }
@@ -174,14 +112,12 @@ impl Inner {
         let now = self
             .authenticate(&token, &mut found)
             .map_err(|denial| self.failed(denial, &demand, Some(token.locator)))?;
-        let Some(Found { view, place, .. }) = &found else { return Err(Denial::UNKNOWN) };
+        let Some(found) = &found else { return Err(Denial::UNKNOWN) };
+        let view = &found.view;
         let t = now.max(view.high_water);
-        match self.decide(view, [marked, self.marks.snapshot()], demand, t) {
+        match self.decide(found, [marked, self.marks.snapshot()], demand, t) {
             Ok((owner, limit)) => {
-                if place.entry.count(t) {
-                    replica.slab.note(place.position);
-                }
-                if view.facts.generation < self.records.keyring.current() {
+                if view.facts.generation() < self.records.keyring.current() {
                     self.offer_digest(&token, view);
                 }
                 Ok(view.grant(owner, limit, t))
@@ -198,7 +134,7 @@ impl Inner {
     #[inline(never)]
     fn offer_digest(&self, token: &PresentedToken<'_>, view: &View<'_>) {
         let keyring = &self.records.keyring;
-        self.upgrades.offer((view.facts.key, view.facts.version), || Upgrade {
+        self.upgrades.offer((view.facts.key(), view.facts.version()), || Upgrade {
             digest: SecretDigest::of(token, keyring.current(), keyring.current_keys()),
             imported: None,
         });
@@ -212,18 +148,18 @@ impl Inner {
         denial
     }
 
-    /// Whether the version is valid, may do what is demanded, and is within its limits.
+    /// Whether the version is valid, may do what is demanded, and is within its limits; if so, the use is counted.
     #[inline(always)]
     fn decide<'a>(
         &self,
-        view: &View<'a>,
+        found: &Found<'a>,
         marks: [Option<Snapshot>; 2],
         demand: Demand<'_>,
         t: Timestamp,
     ) -> Result<(&'a Owner, Option<LimitStatus>), Denial> {
-        let owner = self.judge(view, marks, t)?;
-        self.admit(view, demand)?;
-        Ok((owner, self.charge(view, t, demand.uses())?))
+        let owner = self.judge(&found.view, marks, t)?;
+        self.admit(&found.view, demand)?;
+        Ok((owner, self.charge(found, t, demand.uses())?))
     }
 
     /// The version whose secret was presented, as the store has it now. All that is not it looks and takes alike: the
@@ -233,8 +169,8 @@ impl Inner {
     /// What was found stays where it was put: it is several cache lines, and each move of it takes as long as the window
     /// does to check.
     ///
-    /// Tells the time, which was read before the row: so the row is still on its way meanwhile, and between the first look
-    /// at it and the last count in it lies as little as may be, for another core to take it away.
+    /// Tells the time, which is read at the beginning: to read it is to wait for all that was begun before, and so it is
+    /// done while little is; what the token names comes from memory meanwhile.
     #[inline(always)]
     fn authenticate<'a>(
         &'a self,
@@ -245,6 +181,7 @@ impl Inner {
         let current = keyring.current();
         let locator = token.locator.words();
         let before = self.follower.replica.sequence.begin();
+        let begun = self.clock.now();
         let likely = self.follower.replica.likely(locator);
         let hash = |generation: Generation| {
             let behind = || Denial::unavailable(Unavailable::KeyringBehind(generation));
@@ -254,12 +191,10 @@ impl Inner {
             Ok(digest.words())
         };
         let under_current = hash(current)?;
-        if let Some(Likely { place, .. }) = &likely {
-            place.entry.prefetch_row();
-        }
         let now = self.consistently(|replica, seen| {
             let is = replica.find(locator, likely.as_ref(), before == Some(seen));
-            let now = self.clock.now();
+            // Whoever had to wait for a change has the time of after it.
+            let now = if before == Some(seen) { begun } else { self.clock.now() };
             // Where there is none, somebody else's is looked at: as much work, and no more than that.
             let place = is.or(likely.map(|likely| likely.place));
             *found =
@@ -267,14 +202,14 @@ impl Inner {
             now
         })?;
         let (generation, stored) = match &*found {
-            Some(Found { view: View { facts, .. }, is_it, .. }) => match facts.state {
+            Some(Found { view: View { facts, .. }, is_it, .. }) => match facts.state() {
                 State::Behind if *is_it => {
-                    return Err(Denial::unavailable(Unavailable::KeyringBehind(facts.generation)));
+                    return Err(Denial::unavailable(Unavailable::KeyringBehind(facts.generation())));
                 }
                 _ if !facts.has_digest() => (current, [0; 4]),
                 // What never validates again needs no master key to be denied.
-                _ if facts.is_over() && keyring.keys(facts.generation).is_none() => (current, [0; 4]),
-                _ => (facts.generation, facts.digest),
+                _ if facts.is_over() && keyring.keys(facts.generation()).is_none() => (current, [0; 4]),
+                _ => (facts.generation(), facts.digest()),
             },
             None => (current, [0; 4]),
         };
@@ -290,7 +225,7 @@ impl Inner {
         #[cfg(test)]
         let matches = constant_time::disclosed(matches);
         match found {
-            Some(Found { view, is_it: true, .. }) if matches && view.has_prefix(token.prefix) => Ok(now),
+            Some(Found { view, is_it: true, .. }) if matches && view.begins(token) => Ok(now),
             _ => Err(Denial::UNKNOWN),
         }
     }
@@ -349,19 +284,19 @@ impl Inner {
         marks: [Option<Snapshot>; 2],
         t: Timestamp,
     ) -> Result<&'a Owner, Denial> {
-        let Facts { key, version, end, .. } = view.facts;
+        let facts = &view.facts;
         let (owner, suspended) = view.owner().map_err(|reason| view.denied(reason))?;
-        if end.is_some_and(|end| end.plus(KEPT).is_ok_and(|forgotten| t >= forgotten)) {
+        if facts.end().is_some_and(|end| end.plus(KEPT).is_ok_and(|forgotten| t >= forgotten)) {
             return Err(Denial::UNKNOWN);
         }
         let mut marked = Marked::default();
         for marks in marks.iter().flatten() {
-            marked.add(marks, key, version, owner.id);
+            marked.add(marks, facts.key(), facts.version(), owner.id);
         }
         if marked.revoked {
             return Err(view.denied(DenialReason::Revoked));
         }
-        if let Some(refusal) = view.facts.validity().refusal(suspended || marked.suspended, t) {
+        if let Some(refusal) = facts.validity().refusal(suspended || marked.suspended, t) {
             return Err(view.denied(refusal.into()));
         }
         Ok(owner)
@@ -381,15 +316,41 @@ impl Inner {
         Ok(())
     }
 
-    /// Charges a request that is granted otherwise to its key's limits.
+    /// Charges a request that is granted otherwise to its key's limits, and counts it.
     #[inline]
-    fn charge(&self, view: &View<'_>, t: Timestamp, cost: u32) -> Result<Option<LimitStatus>, Denial> {
-        match view.profile.filter(|profile| !profile.traits.limits.is_empty()) {
-            None => Ok(None),
-            Some(profile) => view
-                .cell
-                .charge(profile, t, cost)
-                .map_err(|(reason, status)| view.denied(reason).with_limit(status)),
+    fn charge(&self, found: &Found<'_>, t: Timestamp, cost: u32) -> Result<Option<LimitStatus>, Denial> {
+        let (Found { view, place, .. }, replica) = (found, &self.follower.replica);
+        for _ in 0..REMOVALS {
+            let mut till = Till::of(replica, place.entry);
+            let charged = view.profile.map_or(Ok(None), |profile| till.charge(profile, t, cost));
+            match charged {
+                Ok(limit) => {
+                    let count = till.count(place, t);
+                    // Let go of first: who gives a key stripes waits until nobody is at them.
+                    drop(till);
+                    match count {
+                        Some(0) => replica.slab.note(place.position),
+                        Some(count) if count % heat::USES == heat::USES - 1 => self.warm(place.position, t),
+                        _ => {}
+                    }
+                    return Ok(limit);
+                }
+                Err(NotCharged::Refused(reason, status)) => {
+                    return Err(view.denied(reason).with_limit(status));
+                }
+                Err(NotCharged::Moved) => {}
+            }
+        }
+        Err(Denial::unavailable(Unavailable::Timeout))
+    }
+
+    /// Counts a version elsewhere from now on, if it is used so much by several threads that they wait for each other.
+    #[cold]
+    #[inline(never)]
+    fn warm(&self, position: u32, t: Timestamp) {
+        if self.heat.note(position, t, stripes::this_thread()) {
+            let replica = &self.follower.replica;
+            let _busy = self.follower.try_with_keeper(|keeper| keeper.stripe(replica, position));
         }
     }
 
@@ -397,9 +358,9 @@ impl Inner {
     pub(super) fn judge_again(&self, grant: &Grant) -> Result<Grant, Denial> {
         let marked = self.marks.snapshot();
         let view = self.view_of(grant)?;
-        match view.facts.state {
+        match view.facts.state() {
             State::Behind => {
-                return Err(Denial::unavailable(Unavailable::KeyringBehind(view.facts.generation)));
+                return Err(Denial::unavailable(Unavailable::KeyringBehind(view.facts.generation())));
             }
             State::Tampered => return Err(view.denied(DenialReason::Tampered)),
             _ => {}
@@ -425,8 +386,8 @@ impl Inner {
         let view =
             self.consistently(|replica, _| replica.slab.get(position).map(|entry| View::of(replica, entry)))?;
         let is_it = |view: &View<'_>| {
-            (view.facts.key, view.facts.version) == (grant.key, grant.version)
-                && view.facts.state != State::Absent
+            (view.facts.key(), view.facts.version()) == (grant.key, grant.version)
+                && view.facts.state() != State::Absent
         };
         view.filter(is_it).ok_or(Denial::UNKNOWN)
     }

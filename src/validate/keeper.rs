@@ -1,23 +1,22 @@
 //! The keeper: the replica's one writer, with all that only a writer needs to know.
 
+mod tills;
+
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::Ordering;
 
 use crate::id::{KeyId, VersionNo};
-use crate::limit::Quota;
 use crate::records::version_row_id;
 use crate::store::{Revision, RowKind};
-use crate::time::Timestamp;
-use crate::validate::cells::Cells;
 use crate::validate::change::{Change, Doubt, KeyFacts, Told};
-use crate::validate::counts::Granted;
-use crate::validate::entry::{CellKind, Entry, KeyState, State};
+use crate::validate::entry::{Cell, Entry, KeyState, State};
 use crate::validate::facts::{Numbers, Standing};
 use crate::validate::findings::{Finding, Findings};
 use crate::validate::index::Index;
 use crate::validate::replica::{NOWHERE, Replica};
 use crate::validate::slab::key_words;
 use crate::version::VersionRecord;
+
+use tills::{Tills, counted};
 
 /// What the writer remembers of a position.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,10 +66,7 @@ pub(crate) struct Keeper {
     /// The same as in [`Memory`], of owners and roles.
     latest: HashMap<(RowKind, String), Revision>,
     findings: Findings,
-    /// What was counted at positions that have been used again since.
-    left: Vec<Granted>,
-    /// How many cells there are.
-    cells: u32,
+    tills: Tills,
 }
 
 impl Keeper {
@@ -228,45 +224,6 @@ impl Keeper {
         }
     }
 
-    /// Makes room for counting a key's limits, with its first version. What is counted stays, but for limits that are
-    /// new.
-    fn provide_cells(&mut self, replica: &Replica, first: u32, profile: u32, issued_at: Timestamp) {
-        let (Some(entry), Some(new)) = (replica.slab.get(first), replica.shared.profile(profile)) else {
-            return;
-        };
-        let old = entry.profile().and_then(|number| replica.shared.profile(number));
-        let old_rates = old.map_or(&[][..], |old| old.traits.limits.rates());
-        let is_new = |n: usize| old_rates.get(n) != new.traits.limits.rates().get(n);
-        match (entry.cell_kind(), new.needs_cells()) {
-            (CellKind::Number, true) => {
-                if let Some(cells) = replica.cells.get(entry.cell_number() as usize) {
-                    let paces = cells.paces.iter().enumerate().filter(|(n, _)| is_new(*n));
-                    paces.for_each(|(_, pace)| pace.store(0, Ordering::Relaxed));
-                }
-            }
-            (_, true) => {
-                let number = self.cells;
-                self.cells += 1;
-                replica.cells.set(number as usize, Cells::new(entry.key(), issued_at));
-                entry.set_cell(CellKind::Number, number.into());
-            }
-            (CellKind::Limit, false) if !is_new(0) => {}
-            (_, false) => entry.set_cell(CellKind::Limit, 0),
-        }
-    }
-
-    /// The keys that have a quota: where it is counted, and the quota.
-    pub(crate) fn quotas(&self, replica: &Replica) -> Vec<(u32, Quota)> {
-        let of = |number: u32| {
-            let cells = replica.cells.get(number as usize)?;
-            let entry = replica.slab.get(self.first_of(replica, cells.key)?)?;
-            let is_its = entry.cell_kind() == CellKind::Number && entry.cell_number() == number;
-            let profile = replica.shared.profile(entry.profile().filter(|_| is_its)?)?;
-            Some((number, *profile.traits.limits.quota()?))
-        };
-        (0..self.cells).filter_map(of).collect()
-    }
-
     /// A position for a version that has none, linked with the others of its key.
     fn take_place(&mut self, replica: &Replica, key: KeyId, number: VersionNo) -> Option<u32> {
         let position = self.used_place(replica).or_else(|| self.new_place(replica))?;
@@ -274,7 +231,7 @@ impl Keeper {
         entry.name(key, number);
         match self.first_of(replica, key) {
             Some(first) => {
-                entry.set_cell(CellKind::Elsewhere, first.into());
+                entry.set_cell(Cell::With(first));
                 let first = replica.slab.get(first)?;
                 entry.copy_key(first);
                 entry.set_next(first.next());
@@ -302,8 +259,9 @@ impl Keeper {
         while let Some(position) = self.waiting.take() {
             let entry = replica.slab.get(position)?;
             if entry.state() == State::Absent {
+                self.unstripe(replica, position);
                 self.unlink(replica, position, entry);
-                self.left.extend(counted(entry));
+                self.tills.left.extend(counted(entry));
                 entry.clear();
                 *self.memory(position)? = Memory::default();
                 return Some(position);
@@ -335,7 +293,7 @@ impl Keeper {
                 if position == next {
                     other.copy_cell(entry);
                 } else {
-                    other.set_cell(CellKind::Elsewhere, next.into());
+                    other.set_cell(Cell::With(next));
                 }
             }
         } else if let Some((_, before)) =
@@ -383,13 +341,6 @@ impl Keeper {
         all.extend(roles.into_iter().map(|role| Change::Role(role, Told::Gone)));
         all
     }
-
-    /// Takes out all grants that validations have counted; the counts of one version may come in parts.
-    pub(crate) fn take_counts(&mut self, replica: &Replica) -> Vec<Granted> {
-        let mut taken = std::mem::take(&mut self.left);
-        replica.slab.noted(self.length, |_, entry| taken.extend(counted(entry)));
-        taken
-    }
 }
 
 fn doubt<R>(told: &Told<R>) -> Option<Doubt> {
@@ -416,10 +367,4 @@ fn no_older<R>(latest: &mut Revision, revision: Revision, record: Result<R, Doub
 fn family(replica: &Replica, first: u32) -> impl Iterator<Item = (u32, &Entry)> {
     let at = |position: u32| replica.slab.get(position).map(|entry| (position, entry));
     std::iter::successors(at(first), move |(_, entry)| at(entry.next()?))
-}
-
-fn counted(entry: &Entry) -> Option<Granted> {
-    let (allowed, last_used) = entry.take_counts();
-    let is_first = matches!(entry.state(), State::Fresh | State::Offered);
-    (allowed > 0).then(|| Granted { key: entry.key(), version: entry.number(), allowed, last_used, is_first })
 }

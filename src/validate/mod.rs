@@ -3,6 +3,7 @@
 mod arena;
 mod cells;
 mod change;
+mod charge;
 #[cfg(test)]
 mod constant_time;
 mod counts;
@@ -12,6 +13,7 @@ mod facts;
 mod findings;
 mod follow;
 mod grant;
+mod heat;
 mod imports;
 mod index;
 #[cfg(test)]
@@ -27,6 +29,7 @@ mod replica;
 mod sequence;
 mod signals;
 mod slab;
+mod stripes;
 mod sync;
 mod tell;
 mod upgrades;
@@ -55,6 +58,7 @@ pub(crate) use entry::Following;
 pub use findings::Finding;
 use follow::Follower;
 pub use grant::{Demand, Grant, Successor};
+use heat::Heat;
 use leeway::Leeway;
 pub use leeway::{BoundedStaleness, StalenessError};
 pub(crate) use marks::{Mark, Marks};
@@ -79,6 +83,7 @@ struct Inner {
     upgrades: Upgrades,
     marks: Arc<Marks>,
     signals: Signals,
+    heat: Heat,
     /// None: every validation asks the store whether anybody has committed.
     leeway: Option<Leeway>,
     closed: AtomicBool,
@@ -156,6 +161,7 @@ impl ValidatorBuilder {
             upgrades: Upgrades::default(),
             marks,
             signals,
+            heat: Heat::default(),
             leeway,
             closed,
         };

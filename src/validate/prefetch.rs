@@ -17,20 +17,6 @@ pub(crate) fn prefetch<T>(value: &T) {
     let _ = value;
 }
 
-/// Asks for the cache line in which a value begins, to write to it: no other processor has it then, and the write need
-/// not ask again. Does nothing where there is no such instruction.
-#[inline]
-pub(crate) fn prefetch_to_write<T>(value: &T) {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: it reads and writes no memory and cannot fault, whatever the address; a processor of x86-64 that does not
-    // have it takes it for no operation.
-    unsafe {
-        std::arch::asm!("prefetchw [{}]", in(reg) std::ptr::from_ref(value), options(nostack, preserves_flags, readonly));
-    }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = value;
-}
-
 /// Asks for large pages (2 MiB) for what will be made here, where the system gives them on request: one in 512 addresses
 /// of pages is to be found then. Only before the memory is touched, and as far as it holds whole ones.
 pub(crate) fn ask_for_large_pages<T>(room: &[MaybeUninit<T>]) {

@@ -18,12 +18,12 @@ pub(crate) fn renew(follower: &Follower, records: &Records, t: Timestamp) -> Res
     let mut failed = None;
     for (number, quota) in follower.with_keeper(|keeper| keeper.quotas(replica)) {
         let Some(cells) = replica.cells.get(number as usize) else { continue };
-        let period = quota.refill().period(cells.issued_at, t);
-        if !cells.allowance.is_low(&quota, period) {
+        let period = quota.refill().period(cells.issued_at(), t);
+        if !cells.allowance().is_low(&quota, period) {
             continue;
         }
         match lease(records, cells, &quota, t) {
-            Ok(Some(lease)) => cells.allowance.add(lease),
+            Ok(Some(lease)) => cells.allowance().add(lease),
             Ok(None) => {}
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -36,7 +36,7 @@ pub(crate) fn give_back(follower: &Follower, records: &Records) -> Result<(), St
     let replica = &follower.replica;
     for (number, _) in follower.with_keeper(|keeper| keeper.quotas(replica)) {
         let Some(cells) = replica.cells.get(number as usize) else { continue };
-        let Some((since, unused)) = cells.allowance.close() else { continue };
+        let Some((since, unused)) = cells.allowance().close() else { continue };
         change(records, cells, |record| {
             record.give_back(since, unused);
             Some(())
@@ -46,8 +46,8 @@ pub(crate) fn give_back(follower: &Follower, records: &Records) -> Result<(), St
 }
 
 fn lease(records: &Records, cells: &Cells, quota: &Quota, t: Timestamp) -> Result<Option<Lease>, StoreError> {
-    let period = quota.refill().period(cells.issued_at, t);
-    let wanted = quota.lease().saturating_sub(cells.allowance.left(period));
+    let period = quota.refill().period(cells.issued_at(), t);
+    let wanted = quota.lease().saturating_sub(cells.allowance().left(period));
     change(records, cells, |record| record.lease(quota, period, wanted))
 }
 

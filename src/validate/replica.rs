@@ -16,6 +16,7 @@ use crate::validate::facts::Shared;
 use crate::validate::index::Index;
 use crate::validate::sequence::Sequence;
 use crate::validate::slab::{Seed, Slab, key_words};
+use crate::validate::stripes::Stripes;
 
 /// The locator of an entry that no token leads to.
 pub(crate) const NOWHERE: [u64; 2] = [0, 0];
@@ -30,6 +31,7 @@ pub(crate) struct Replica {
     pub(crate) slab: Slab,
     pub(crate) shared: Shared,
     pub(crate) cells: Arena<Cells>,
+    pub(crate) stripes: Arena<Stripes>,
     synced: Point,
 }
 
@@ -53,6 +55,7 @@ impl Replica {
             slab: Slab::default(),
             shared: Shared::default(),
             cells: Arena::default(),
+            stripes: Arena::default(),
             synced: Point::default(),
         })
     }

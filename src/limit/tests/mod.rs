@@ -3,10 +3,11 @@
 mod quotas;
 mod rates;
 mod several;
+mod slices;
 
 use std::time::Duration;
 
-use crate::limit::{LimitError, Quota, RateLimit, Refill};
+use crate::limit::{LimitError, LimitStatus, Quota, RateLimit, Refill, Refusal};
 use crate::time::Timestamp;
 
 const START: &str = "2027-01-01T00:00:00Z";
@@ -18,6 +19,14 @@ fn at(text: &str) -> Timestamp {
 
 fn micros(after: u64) -> Timestamp {
     at(START).plus(Duration::from_micros(after)).unwrap()
+}
+
+/// What a limit says that refuses.
+fn limited(refusal: Refusal) -> LimitStatus {
+    match refusal {
+        Refusal::Limited(status) => status,
+        Refusal::Moved => panic!("nothing has moved"),
+    }
 }
 
 /// SplitMix64: the same numbers for the same seed.

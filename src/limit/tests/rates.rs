@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use governor::clock::FakeRelativeClock;
 
-use crate::limit::tests::{Dice, SECOND, micros};
-use crate::limit::{LimitStatus, Pace, Place, RateLimit, check, reserve};
+use crate::limit::tests::{Dice, SECOND, limited, micros};
+use crate::limit::{LimitStatus, Pace, Place, RateLimit};
 use crate::time::Timestamp;
 
 /// One limit with its word.
@@ -22,9 +22,7 @@ impl Counted {
         Self { pace: Pace::new(&limit), word: AtomicU64::new(0) }
     }
     fn ask(&self, t: Timestamp, cost: u32) -> Result<LimitStatus, LimitStatus> {
-        let (paces, places) = (std::slice::from_ref(&self.pace), std::slice::from_ref(&self.word));
-        check(paces, places, t, cost)?;
-        reserve(paces, places, t, cost).map(|status| status.unwrap())
+        self.pace.take(&self.word, t, cost).map_err(limited)
     }
     fn allows(&self, t: Timestamp, cost: u32) -> bool {
         self.ask(t, cost).is_ok()
@@ -32,26 +30,29 @@ impl Counted {
 }
 
 /// The rule in its own words, exactly: what was used and not earned again, in uses times the span.
-struct Account {
+pub(super) struct Account {
     limit: RateLimit,
     owed: u128,
     seen: u64,
 }
 
 impl Account {
-    fn new(limit: RateLimit) -> Self {
+    pub(super) fn new(limit: RateLimit) -> Self {
         Self { limit, owed: 0, seen: 0 }
     }
     fn settle(&mut self, now: u64) {
         let earned = u128::from(now - self.seen) * u128::from(self.limit.uses());
         (self.owed, self.seen) = (self.owed.saturating_sub(earned), now);
     }
-    fn allows(&mut self, now: u64, cost: u32) -> bool {
+    pub(super) fn would_allow(&mut self, now: u64, cost: u32) -> bool {
         self.settle(now);
         let owed = self.owed + u128::from(cost) * self.limit.span().as_micros();
-        let allowed = owed <= u128::from(self.limit.burst()) * self.limit.span().as_micros();
+        owed <= u128::from(self.limit.burst()) * self.limit.span().as_micros()
+    }
+    pub(super) fn allows(&mut self, now: u64, cost: u32) -> bool {
+        let allowed = self.would_allow(now, cost);
         if allowed {
-            self.owed = owed;
+            self.owed += u128::from(cost) * self.limit.span().as_micros();
         }
         allowed
     }
@@ -182,7 +183,7 @@ fn the_fastest_rates_do_not_drift() {
         // A look every 5 µs, for a tenth of a second.
         for now in (0..=SECOND / 10).step_by(5) {
             let t = micros(now);
-            while let Some(charged) = pace.charge(word, t, 1) {
+            while let Some(charged) = pace.charge(word, pace.at(t), 1) {
                 assert!(charged > word && allowed < u64::from(uses), "{limit}: refused at last");
                 (word, allowed) = (charged, allowed + 1);
             }
@@ -383,7 +384,10 @@ fn a_limit_says_in_how_long_its_burst_is_earned() {
         ("1/366d burst 99", 99 * 366 * 86_400_000_000),
     ] {
         let limit: RateLimit = limit.parse().unwrap();
-        let status = Pace::new(&limit).allowed(0, micros(0));
+        let status = {
+            let pace = Pace::new(&limit);
+            pace.allowed(0, pace.at(micros(0)))
+        };
         assert_eq!(status.window(), Some(Duration::from_micros(window)), "{limit}");
     }
 }

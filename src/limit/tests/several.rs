@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::limit::tests::{SECOND, micros};
+use crate::limit::tests::{SECOND, limited, micros};
 use crate::limit::{LimitStatus, Limits, Pace, Place, RateLimit, check, reserve};
 
 fn words(limits: &Limits) -> (Vec<Pace>, Vec<AtomicU64>) {
@@ -17,7 +17,7 @@ fn of_several_limits_all_must_allow_and_a_refusal_charges_none() {
     let ask = |now: u64, cost| {
         let t = micros(now);
         check(&paces, &places, t, cost)?;
-        reserve(&paces, &places, t, cost).map(Option::unwrap)
+        reserve(&paces, &places, t, cost).map(Option::unwrap).map_err(limited)
     };
     let remaining = |status: LimitStatus| (status.limit(), status.remaining());
     assert_eq!(ask(0, 1).map(remaining), Ok((3, 2)), "the one with the fewest left is told");
@@ -86,7 +86,7 @@ fn whatever_comes_between_two_swaps_no_limit_allows_too_much() {
             let allowed = own + allowed_other.load(Ordering::SeqCst);
             assert!(allowed <= first.min(second) as usize, "{first} {second} {cost} {others} at {at}");
             for (pace, place) in paces.iter().zip(&places) {
-                let left = pace.allowed(Place::load(place), t);
+                let left = pace.allowed(Place::load(place), pace.at(t));
                 assert!(left.limit() - left.remaining() >= allowed as u64, "a charge was taken away");
             }
         }

@@ -70,16 +70,13 @@ impl Inner {
         let t = self.clock.now().max(first.found.view.high_water);
         // Somebody may have imported one token in two forms: what is denied in one is not granted by the other.
         let denied = found().find_map(|found| self.judge(&found.found.view, marks.clone(), t).err());
-        let Found { view, place, .. } = &first.found;
+        let view = &first.found.view;
         let decided = match denied {
             Some(denial) => Err(denial),
-            None => self.decide(view, marks, demand, t),
+            None => self.decide(&first.found, marks, demand, t),
         };
         match decided {
             Ok((owner, limit)) => {
-                if place.entry.count(t) {
-                    self.follower.replica.slab.note(place.position);
-                }
                 if first.is_old {
                     self.offer_upgrade(first, token);
                 }
@@ -111,11 +108,11 @@ impl Inner {
                 let Some(position) = replica.position_of(locator.words()) else { continue };
                 let Some(entry) = replica.slab.get(position) else { continue };
                 let facts = entry.facts();
-                if facts.state == State::Behind {
-                    matches.behind = Some(facts.generation);
+                if facts.state() == State::Behind {
+                    matches.behind = Some(facts.generation());
                 }
                 let [of_digest, of_token] =
-                    [&wrapped, &keyed].map(|digest| crypto::ct_eq_words(digest.words(), facts.digest));
+                    [&wrapped, &keyed].map(|digest| crypto::ct_eq_words(digest.words(), facts.digest()));
                 if facts.has_digest() && (of_digest | of_token) {
                     let place = Place { position, entry };
                     let found = Found { view: View::of(replica, entry), place, is_it: true };
@@ -133,7 +130,7 @@ impl Inner {
     /// and nothing else of it.
     fn offer_upgrade(&self, matched: &Match<'_>, token: &[u8]) {
         let facts = &matched.found.view.facts;
-        self.upgrades.offer((facts.key, facts.version), || {
+        self.upgrades.offer((facts.key(), facts.version()), || {
             let keyring = &self.records.keyring;
             let (current, keys) = (keyring.current(), keyring.current_keys());
             Upgrade {
