@@ -215,6 +215,8 @@ impl GenerationKeys {
 pub struct Keyring {
     generations: Arc<BTreeMap<Generation, Arc<Held>>>,
     current: Generation,
+    /// The current generation's, which each validation needs.
+    used: Arc<Held>,
 }
 
 /// A master key and what derives from it. It stays where it was made: a map that moved it would leave copies.
@@ -240,7 +242,8 @@ impl Keyring {
     }
 
     fn of(current: Generation, master: MasterKey) -> Self {
-        Self { generations: Arc::new([(current, Held::new(master))].into()), current }
+        let used = Held::new(master);
+        Self { generations: Arc::new([(current, Arc::clone(&used))].into()), current, used }
     }
 
     /// A keyring of one master key from raw bytes, as generation 1.
@@ -305,7 +308,7 @@ impl Keyring {
         }
         let mut generations = BTreeMap::clone(&self.generations);
         generations.insert(generation, new);
-        Ok(Self { generations: Arc::new(generations), current: self.current })
+        Ok(Self { generations: Arc::new(generations), ..self })
     }
 
     /// This keyring with another current generation.
@@ -313,10 +316,9 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError::NoSuchGeneration`].
     pub fn with_current(self, generation: Generation) -> Result<Self, KeyringError> {
-        if !self.generations.contains_key(&generation) {
-            return Err(KeyringError::NoSuchGeneration(generation));
-        }
-        Ok(Self { current: generation, ..self })
+        let used = self.generations.get(&generation).map(Arc::clone);
+        let used = used.ok_or(KeyringError::NoSuchGeneration(generation))?;
+        Ok(Self { current: generation, used, ..self })
     }
 
     /// The generation under which new rows are written.
@@ -343,7 +345,12 @@ impl Keyring {
 
     /// The derived keys of the current generation.
     pub(crate) fn current_keys(&self) -> &GenerationKeys {
-        self.keys(self.current).unwrap_or_else(|| unreachable!("the current generation is always held"))
+        &self.used.keys
+    }
+
+    /// A generation that is held beside the current one.
+    pub(crate) fn other(&self) -> Option<Generation> {
+        if self.generations.len() > 1 { self.generations().find(|held| *held != self.current) } else { None }
     }
 }
 

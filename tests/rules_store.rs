@@ -353,6 +353,18 @@ fn a_catch_up_that_takes_too_long_is_unavailable() {
     });
 }
 
+/// The token's time is over while its validation waits for the store.
+#[test]
+fn who_waits_for_the_store_is_judged_by_the_time_after_it() {
+    let lab = Lab::new();
+    let issued = lab.root().issue(new_key("ci").lifetime(10 * DAY)).unwrap();
+    assert_eq!(lab.reason(issued.token.expose()), None);
+    lab.other().by(Actor::operator("eve")).issue(new_key("other")).unwrap();
+    let clock = lab.clock.clone();
+    lab.store.before_feed(move || clock.set(at(START).plus(10 * DAY).unwrap()));
+    assert_eq!(lab.reason(issued.token.expose()), Some(DenialReason::Expired));
+}
+
 #[test]
 fn usage_never_touches_the_state_of_a_key() {
     let lab = Lab::new();

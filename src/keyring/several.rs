@@ -97,7 +97,7 @@ impl Keyring {
         }
         let mut generations = std::collections::BTreeMap::clone(&self.generations);
         generations.remove(&generation);
-        Ok(Self { generations: std::sync::Arc::new(generations), current: self.current })
+        Ok(Self { generations: std::sync::Arc::new(generations), ..self })
     }
 }
 

@@ -78,7 +78,8 @@ impl LimitStatus {
         Self::span(self.window_us.get())
     }
 
-    /// How many uses are left now.
+    /// How many uses are left now, but for what other threads have set aside of a key that several use at once: see
+    /// [`RateLimit`].
     #[must_use]
     pub fn remaining(&self) -> u64 {
         self.remaining

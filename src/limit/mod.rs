@@ -75,6 +75,11 @@ crate::text::debug_as_told!(LimitError);
 /// the limit as if the burst had just been used up, so that the next use is earned after one interval: nobody is
 /// locked out, and nothing is given away.
 ///
+/// Of a key that several threads use at once, thousands of times a second, each thread sets uses aside if the burst is
+/// 1024 or more: all of them together at most a sixty-fourth of it, and only while half of it is left. A request is refused
+/// only when neither the limit nor anything that was set aside allows it. So nothing beyond the rule is ever allowed, and
+/// while uses that were set aside wait, that sixty-fourth may be missing.
+///
 /// The text form is `60/min`, `10/s burst 50`, `1000/15min`; units `us`, `ms`, `s`, `min`, `h`, `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "RateFields", into = "RateFields")]

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::crypto;
 use crate::digest::SecretDigest;
 use crate::imported::Upgrade;
-use crate::keyring::Generation;
+use crate::keyring::{Generation, GenerationKeys};
 use crate::limit::LimitStatus;
 use crate::scope::ScopeSet;
 use crate::time::Timestamp;
@@ -111,7 +111,7 @@ impl Inner {
         let mut found = None;
         let now = self
             .authenticate(&token, &mut found)
-            .map_err(|denial| self.failed(denial, &demand, Some(token.locator)))?;
+            .inspect_err(|denial| self.failed(denial, &demand, Some(token.locator)))?;
         let Some(found) = &found else { return Err(Denial::UNKNOWN) };
         let view = &found.view;
         let t = now.max(view.high_water);
@@ -124,7 +124,8 @@ impl Inner {
             }
             Err(denial) => {
                 self.counts.denied(&denial);
-                Err(self.failed(denial, &demand, Some(token.locator)))
+                self.failed(&denial, &demand, Some(token.locator));
+                Err(denial)
             }
         }
     }
@@ -143,9 +144,8 @@ impl Inner {
     /// Counts a denial for the signals.
     #[cold]
     #[inline(never)]
-    fn failed(&self, denial: Denial, demand: &Demand<'_>, locator: Option<Locator>) -> Denial {
-        self.signals.denied(&denial, demand.counted_as(), locator);
-        denial
+    fn failed(&self, denial: &Denial, demand: &Demand<'_>, locator: Option<Locator>) {
+        self.signals.denied(denial, demand.counted_as(), locator);
     }
 
     /// Whether the version is valid, may do what is demanded, and is within its limits; if so, the use is counted.
@@ -183,22 +183,24 @@ impl Inner {
         let before = self.follower.replica.sequence.begin();
         let begun = self.clock.now();
         let likely = self.follower.replica.likely(locator);
-        let hash = |generation: Generation| {
-            let behind = || Denial::unavailable(Unavailable::KeyringBehind(generation));
-            let digest = SecretDigest::of(token, generation, keyring.keys(generation).ok_or_else(behind)?);
+        let hash = |generation: Generation, keys: &GenerationKeys| {
+            let digest = SecretDigest::of(token, generation, keys);
             #[cfg(test)]
             let digest = constant_time::hidden(digest);
-            Ok(digest.words())
+            digest.words()
         };
-        let under_current = hash(current)?;
+        let under_current = hash(current, keyring.current_keys());
         let now = self.consistently(|replica, seen| {
             let is = replica.find(locator, likely.as_ref(), before == Some(seen));
             // Whoever had to wait for a change has the time of after it.
             let now = if before == Some(seen) { begun } else { self.clock.now() };
             // Where there is none, somebody else's is looked at: as much work, and no more than that.
-            let place = is.or(likely.map(|likely| likely.place));
-            *found =
-                place.map(|place| Found { view: View::of(replica, place.entry), place, is_it: is.is_some() });
+            *found = match is.or(likely.map(|likely| likely.place)) {
+                Some(place) => {
+                    Some(Found { view: View::of(replica, place.entry), place, is_it: is.is_some() })
+                }
+                None => None,
+            };
             now
         })?;
         let (generation, stored) = match &*found {
@@ -213,14 +215,15 @@ impl Inner {
             },
             None => (current, [0; 4]),
         };
-        let other = if generation == current {
-            keyring.generations().find(|held| *held != current)
-        } else {
-            Some(generation)
+        let other = if generation == current { keyring.other() } else { Some(generation) };
+        let presented = match other {
+            None => under_current,
+            Some(other) => {
+                let behind = || Denial::unavailable(Unavailable::KeyringBehind(other));
+                let under_other = hash(other, keyring.keys(other).ok_or_else(behind)?);
+                if generation == current { under_current } else { under_other }
+            }
         };
-        let under_other = other.map(hash).transpose()?;
-        let presented =
-            if generation == current { under_current } else { under_other.unwrap_or(under_current) };
         let matches = crypto::ct_eq_words(presented, stored);
         #[cfg(test)]
         let matches = constant_time::disclosed(matches);

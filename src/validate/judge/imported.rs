@@ -45,10 +45,13 @@ impl Inner {
         let forms =
             if is_short { self.consistently(|replica, _| replica.shared.imports.forms()) } else { Ok(None) };
         match forms {
-            Ok(None) => Err(self.failed(Denial::UNKNOWN, &demand, None)),
+            Ok(None) => {
+                self.failed(&Denial::UNKNOWN, &demand, None);
+                Err(Denial::UNKNOWN)
+            }
             Ok(Some(forms)) => self
                 .validate_imported(token, demand, forms)
-                .map_err(|denial| self.failed(denial, &demand, None)),
+                .inspect_err(|denial| self.failed(denial, &demand, None)),
             Err(denial) => Err(denial),
         }
     }
