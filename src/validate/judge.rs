@@ -195,12 +195,9 @@ impl Inner {
             // Whoever had to wait for a change has the time of after it.
             let now = if before == Some(seen) { begun } else { self.clock.now() };
             // Where there is none, somebody else's is looked at: as much work, and no more than that.
-            *found = match is.or(likely.map(|likely| likely.place)) {
-                Some(place) => {
-                    Some(Found { view: View::of(replica, place.entry), place, is_it: is.is_some() })
-                }
-                None => None,
-            };
+            let place = is.or(likely.map(|likely| likely.place));
+            *found =
+                place.map(|place| Found { view: View::of(replica, place.entry), place, is_it: is.is_some() });
             now
         })?;
         let (generation, stored) = match &*found {
