@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use keyrota::http::{Answers, Credentials, CredentialsError};
-use keyrota::{Actor, Demand, KeyManager, KeyStore, Keyring, MemoryStore, NewKey, OwnerId, Scope};
+use keyrota::{Actor, Demand, KeyManager, KeyStore, Keyring, MemoryStore, NewKey, OwnerId, RateLimit, Scope};
 
 struct Counting;
 
@@ -74,6 +74,26 @@ fn allocates_nothing_on(store: impl KeyStore) {
     }
     assert_eq!((CALLS.get() - before, grants), (0, 100));
     assert!(CALLS.get() > 0, "the allocator counts");
+}
+
+/// Four threads use it at once, so that parts of its limit are set aside; a refusal looks into all of them.
+#[test]
+fn a_refusal_of_a_hot_key_allocates_nothing() {
+    let keys = KeyManager::open(MemoryStore::new(), Keyring::generate().unwrap()).unwrap();
+    let validator = keys.validator().unwrap();
+    let limit = RateLimit::per_day(1_000_000).unwrap();
+    let new = NewKey::new(OwnerId::new("ada").unwrap(), "hot").unwrap().limits(limit);
+    let issued = keys.by(Actor::operator("root")).issue(new).unwrap();
+    let token = issued.token.expose();
+    std::thread::scope(|scope| {
+        let uses = || assert!((0..5_000).all(|_| validator.validate(token).is_ok()));
+        for _ in 0..4 {
+            scope.spawn(uses);
+        }
+    });
+    let before = CALLS.get();
+    let refused = (0..10).filter(|_| validator.validate_for(token, Demand::NOTHING.cost(999_999)).is_err());
+    assert_eq!((refused.count(), CALLS.get() - before), (10, 0));
 }
 
 /// What a flood brings, and what a usual request does, is answered with texts that are there already.

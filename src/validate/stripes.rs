@@ -98,21 +98,24 @@ impl Stripes {
         is_free.then(|| Held { stripe, sliced: &self.sliced, number })
     }
 
-    /// All stripes, each as soon as nobody is at it. Not for who holds one. A stripe at which somebody stays is left out,
-    /// rather than that all the others wait for it: what is there stays there.
-    fn all(&self) -> impl Iterator<Item = Held<'_>> {
-        (0..STRIPES).filter_map(|number| {
-            (0..PATIENCE).find_map(|turn| {
-                let held = self.hold(number);
-                // Who holds it may wait for this processor.
-                match held {
-                    Some(_) => {}
-                    None if turn % 64 == 63 => std::thread::yield_now(),
-                    None => spin_loop(),
-                }
-                held
-            })
+    /// A stripe, as soon as nobody is at it. Not for who holds one. If somebody stays there it is left out, rather than that
+    /// all the others wait for it: what is there stays there.
+    fn wait_for(&self, number: usize) -> Option<Held<'_>> {
+        (0..PATIENCE).find_map(|turn| {
+            let held = self.hold(number);
+            // Who holds it may wait for this processor.
+            match held {
+                Some(_) => {}
+                None if turn % 64 == 63 => std::thread::yield_now(),
+                None => spin_loop(),
+            }
+            held
         })
+    }
+
+    /// All stripes, one after the other.
+    fn each(&self) -> impl Iterator<Item = Held<'_>> {
+        (0..STRIPES).filter_map(|number| self.wait_for(number))
     }
 
     /// Whether any of the limit may be in slices.
@@ -123,10 +126,12 @@ impl Stripes {
     /// Charges a request to the limit's word and all slices together. Not for who holds a stripe.
     #[cold]
     pub(crate) fn take(&self, limit: &Limit<'_>, t: Timestamp, cost: u32) -> Result<LimitStatus, Refusal> {
-        let all: Vec<_> = self.all().collect();
-        let mut slices: Vec<_> = all.iter().map(|held| held.slice(limit)).collect();
+        let all: [_; STRIPES] = std::array::from_fn(|number| self.wait_for(number));
+        let mut slices =
+            all.each_ref().map(|held| held.as_ref().map_or_else(Slice::default, |held| held.slice(limit)));
         let taken = limit.pace.take_with(&mut slices, limit.word, t, cost);
         for (held, slice) in all.iter().zip(slices) {
+            let Some(held) = held else { continue };
             held.set_slice(limit, slice);
             if limit.pace.uses(slice, t) == 0 {
                 self.sliced.fetch_and(!(1 << held.number), Ordering::AcqRel);
@@ -143,14 +148,14 @@ impl Stripes {
 
     /// Forgets what was set aside: the limit is another one.
     pub(crate) fn forget_slices(&self) {
-        self.all()
+        self.each()
             .for_each(|held| held.stripe.slice.iter().for_each(|word| word.store(0, Ordering::Relaxed)));
     }
 
     /// Takes the counts out, and counts another version from now on, or none: each stripe's counts, with the position of
     /// the version.
     pub(crate) fn serve(&self, position: Option<u32>, mut each: impl FnMut(u32, u64, Option<Timestamp>)) {
-        for held in self.all() {
+        for held in self.each() {
             held.take_counts(&mut each);
             held.stripe.position.store(position.map_or(0, |position| position + 1), Ordering::Relaxed);
         }
@@ -158,7 +163,7 @@ impl Stripes {
 
     /// Takes the counts out.
     pub(crate) fn take_counts(&self, mut each: impl FnMut(u32, u64, Option<Timestamp>)) {
-        self.all().for_each(|held| held.take_counts(&mut each));
+        self.each().for_each(|held| held.take_counts(&mut each));
     }
 }
 
