@@ -30,6 +30,10 @@ macro_rules! time_ordered_id {
             pub(crate) fn new(now: Timestamp, random: [u8; 10]) -> Self {
                 Self(time_ordered(now, random).to_be_bytes())
             }
+
+            fn digits(self) -> [u8; 22] {
+                base62_fixed(u128::from_be_bytes(self.0))
+            }
         }
 
         impl From<$name> for u128 {
@@ -47,8 +51,7 @@ macro_rules! time_ordered_id {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str($prefix)?;
-                let digits = base62_fixed::<22>(u128::from_be_bytes(self.0));
-                f.write_str(std::str::from_utf8(&digits).map_err(|_| fmt::Error)?)
+                f.write_str(std::str::from_utf8(&self.digits()).map_err(|_| fmt::Error)?)
             }
         }
 
@@ -76,9 +79,14 @@ macro_rules! time_ordered_id {
             }
         }
 
+        /// Made at once: the texts of ids are made by the thousand.
         impl From<$name> for String {
             fn from(id: $name) -> Self {
-                id.to_string()
+                let digits = id.digits();
+                let mut text = Self::with_capacity($prefix.len() + digits.len());
+                text.push_str($prefix);
+                text.push_str(std::str::from_utf8(&digits).unwrap_or_default());
+                text
             }
         }
     };

@@ -106,7 +106,7 @@ impl Counts {
         let mut entries: Vec<UsageEntry> = Vec::with_capacity(counted.len());
         for (key, version, reason, n, last_used) in counted {
             if last.replace((key, version)) != Some((key, version)) {
-                entries.push(UsageEntry::new(key.to_string(), version.get()));
+                entries.push(UsageEntry::new(String::from(key), version.get()));
             }
             if let Some(UsageEntry { counts, .. }) = entries.last_mut() {
                 match reason {
