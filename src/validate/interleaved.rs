@@ -15,11 +15,11 @@ use crate::store::{Revision, Stamp};
 use crate::time::Timestamp;
 use crate::token::{Locator, Prefix};
 use crate::validate::change::{Change, KeyFacts, Told};
-use crate::validate::charge::{NotCharged, Till};
 use crate::validate::entry::{Cell, KeyState, State};
 use crate::validate::facts::{Owner, Standing, Traits};
 use crate::validate::keeper::Keeper;
 use crate::validate::replica::{Place, Replica};
+use crate::validate::till::{NotCharged, Till};
 use crate::version::{Stage, VersionRecord};
 
 /// How many commits there are to catch up with.

@@ -12,7 +12,6 @@ use crate::limit::LimitStatus;
 use crate::scope::ScopeSet;
 use crate::time::Timestamp;
 use crate::token::{Locator, PresentedToken};
-use crate::validate::charge::{NotCharged, Till};
 #[cfg(test)]
 use crate::validate::constant_time;
 use crate::validate::denial::{Denial, DenialReason, Unavailable};
@@ -23,6 +22,7 @@ use crate::validate::leeway::Leeway;
 use crate::validate::marks::{Marked, Snapshot};
 use crate::validate::replica::{Place, Replica};
 use crate::validate::sequence::Seen;
+use crate::validate::till::{NotCharged, Till};
 use crate::validate::{Inner, heat, stripes};
 
 /// What the replica said of a version, all of it at one moment.

@@ -3,7 +3,6 @@
 mod arena;
 mod cells;
 mod change;
-mod charge;
 #[cfg(test)]
 mod constant_time;
 mod counts;
@@ -32,6 +31,7 @@ mod slab;
 mod stripes;
 mod sync;
 mod tell;
+mod till;
 mod upgrades;
 
 use std::sync::Arc;
